@@ -1,0 +1,217 @@
+"""What lies on disk: the files of the outputs, the libraries of the inputs, and the file behind a candidate's path."""
+
+import glob
+import os
+import re
+from collections.abc import Iterable, Iterator, Sequence
+
+from nix_harden.elf import read_object
+from nix_harden.errors import HardenError, MalformedElf, ReadError
+from nix_harden.model import Abi, Candidate, File, Kind, Object, Output, Tried
+from nix_harden.search import expand, own_text
+from nix_harden.settings import Settings
+
+LIB_DIRECTORIES = ("lib", "lib64", "lib32")
+PROPAGATED = ("nix-support/propagated-build-inputs", "nix-support/propagated-host-host-deps")
+LEGACY_VARIANTS = ("tls", "haswell", "xeon_phi", "avx512_1", "x86_64", "i686")  # glibc before 2.37, elf/dl-hwcaps.c
+LIB_TOKEN = re.compile(rb"\0LIB\0(lib[^\0]*)\0")
+
+
+def read_outputs(outputs: Sequence[Output]) -> tuple[tuple[File, ...], tuple[MalformedElf, ...]]:
+    """Every ELF file of every output, each inode once, in byte order of the paths, and what could not be understood.
+
+    An output that does not exist has no files: Nix itself asks for it at the end of the build. Raises ReadError.
+    """
+    inodes: dict[tuple[int, int], list[tuple[str, str]]] = {}
+    for output in outputs:
+        for path in _regular_files(output.path):
+            status = os.lstat(path)
+            inodes.setdefault((status.st_dev, status.st_ino), []).append((output.name, path))
+    files, malformed = [], []
+    for links in inodes.values():
+        (name, path), paths = links[0], tuple(path for _, path in links)
+        try:
+            obj = read_object(path)
+        except MalformedElf as error:
+            malformed.append(error)
+            continue
+        if obj is not None:
+            files.append(File(name, paths, obj))
+    return tuple(files), tuple(malformed)
+
+
+def _regular_files(top: str) -> Iterator[str]:
+    """The regular files below `top`, in byte order of names; symbolic links are not followed."""
+    if os.path.isfile(top) and not os.path.islink(top):
+        yield top
+        return
+    if not os.path.isdir(top):
+        return
+    try:
+        entries = sorted(os.scandir(top), key=lambda entry: os.fsencode(entry.name))
+    except OSError as error:
+        raise ReadError(top, error.strerror or str(error)) from error
+    for entry in entries:
+        if entry.is_dir(follow_symlinks=False):
+            yield from _regular_files(entry.path)
+        elif entry.is_file(follow_symlinks=False):
+            yield entry.path
+
+
+class Catalog:
+    """Answers which file a path or a name means; every file is read at most once."""
+
+    def __init__(self, settings: Settings, files: Iterable[File]) -> None:
+        self.settings = settings
+        self._objects: dict[str, Object | HardenError | None] = {}
+        self._by_name: dict[str, list[str]] = {}
+        self._interpreters: dict[Abi, str] = {}
+        self._variants: dict[str, tuple[str, ...]] = {}
+        self._input_places: tuple[str, ...] | None = None
+        self._lib_tokens: dict[str, str] = {}
+        for file in files:
+            for path in file.paths:
+                self._objects[os.path.realpath(path)] = file.object
+            if file.object.interpreter:
+                self._interpreters.setdefault(file.object.abi, file.object.interpreter)
+        for output in settings.outputs:
+            for path in _entries(output.path):
+                self._by_name.setdefault(os.path.basename(path), []).append(path)
+
+    def look(self, path: str, name: str, abi: Abi) -> Candidate | Tried:
+        """The candidate at `path` for a NEEDED `name` of an object of `abi`, or why the loader would pass it over."""
+        if not os.path.lexists(path):
+            return Tried(path, "not there")
+        real = os.path.realpath(path)
+        found = self._read(real)
+        if isinstance(found, HardenError):
+            return Tried(path, str(found))
+        if found is None:
+            return Tried(path, "a dangling link" if not os.path.exists(path) else "not an ELF file")
+        if found.abi != abi:
+            return Tried(path, f"for {found.abi}, not {abi}")
+        if found.kind is Kind.OTHER:
+            return Tried(path, "not a shared object")
+        return Candidate(
+            path, real, self._bound(path, real, name, found), found.abi, found.soname, self._is_stub(path, real, found)
+        )
+
+    def has_variants(self, directory: str, name: str) -> bool:
+        """Whether a capability directory below `directory` holds `name` (ld.so(8), "glibc-hwcaps"), so that the processor decides."""
+        if directory not in self._variants:
+            hwcaps = os.path.join(glob.escape(directory), "glibc-hwcaps", "*")
+            legacy = (os.path.join(directory, part) for part in LEGACY_VARIANTS)
+            self._variants[directory] = (*glob.glob(hwcaps), *(path for path in legacy if os.path.isdir(path)))
+        return any(os.path.lexists(os.path.join(variant, name)) for variant in self._variants[directory])
+
+    def output_paths(self, name: str) -> tuple[str, ...]:
+        """Every entry of the outputs that bears `name`, in byte order."""
+        return tuple(self._by_name.get(name, ()))
+
+    def input_places(self) -> tuple[str, ...]:
+        """The lib directories of the inputs' closure: the inputs, what they propagate, and what their libraries name."""
+        if self._input_places is None:
+            self._input_places = tuple(self._walk_inputs())
+        return self._input_places
+
+    def loader_directory(self, obj: Object) -> str | None:
+        """The directory of the C library that belongs to the object's interpreter, or to that of the outputs' programs."""
+        interpreter = obj.interpreter or self._interpreters.get(obj.abi)
+        if interpreter is None or not os.path.exists(interpreter):
+            return None
+        for directory in (os.path.dirname(interpreter), os.path.dirname(os.path.realpath(interpreter))):
+            if os.path.exists(os.path.join(directory, "libc.so.6")):
+                return directory
+        return os.path.dirname(os.path.realpath(interpreter))
+
+    def lib_token(self, obj: Object) -> str:
+        """What $LIB means to the object's loader: glibc has it compiled in, beside the names of the tokens."""
+        interpreter = obj.interpreter or self._interpreters.get(obj.abi) or ""
+        if interpreter not in self._lib_tokens:
+            try:
+                with open(interpreter, "rb") as file:
+                    found = LIB_TOKEN.search(file.read())
+            except OSError:
+                found = None
+            self._lib_tokens[interpreter] = os.fsdecode(found[1]) if found else "lib"
+        return self._lib_tokens[interpreter]
+
+    def _read(self, real: str) -> Object | HardenError | None:
+        if real not in self._objects:
+            try:
+                self._objects[real] = read_object(real)
+            except HardenError as error:
+                self._objects[real] = error
+        return self._objects[real]
+
+    def _bound(self, path: str, real: str, name: str, found: Object) -> str:
+        """The name to bind: in the file's own directory, so that it equals its SONAME and keeps no second store path alive.
+
+        A library whose search path says $ORIGIN keeps the directory by which it was found, since the loader takes its
+        origin from there.
+        """
+        beside = os.path.join(os.path.dirname(real), name)
+        text, _ = own_text(found)
+        if "ORIGIN" not in text and os.path.realpath(beside) == real:
+            return beside
+        return os.path.join(os.path.normpath(os.path.dirname(path)), name)
+
+    def _is_stub(self, path: str, real: str, found: Object) -> bool:
+        if found.soname is None:
+            return False
+        soname = os.path.basename(found.soname)
+        directories = {os.path.dirname(path), os.path.dirname(real)}
+        return not any(os.path.lexists(os.path.join(directory, soname)) for directory in directories)
+
+    def _walk_inputs(self) -> Iterator[str]:
+        seen: set[str] = set()
+        queue: list[str] = []
+        roots = list(self.settings.inputs)
+        for root in roots:
+            for propagated in PROPAGATED:
+                roots.extend(path for path in _words(os.path.join(root, propagated)) if path not in roots)
+            queue.extend(os.path.join(root, part) for part in LIB_DIRECTORIES)
+        for place in queue:
+            directory = os.path.realpath(place)
+            if directory in seen or not os.path.isdir(directory) or not self.settings.in_store(directory):
+                continue
+            seen.add(directory)
+            yield directory
+            for path in sorted(glob.glob(os.path.join(glob.escape(directory), "*.so*"))):
+                queue.extend(self._named_by(os.path.realpath(path)))
+
+    def _named_by(self, real: str) -> Iterator[str]:
+        """The directories that a library names, in its search path and in absolute NEEDED."""
+        found = self._read(real) if os.path.isfile(real) else None
+        if not isinstance(found, Object):
+            return
+        text, _ = own_text(found)
+        for entry in expand(text, found.directory, "lib", "").split(":"):
+            if entry.startswith("/"):
+                yield entry
+        for name in found.needed:
+            if name.startswith("/"):
+                yield os.path.dirname(name)
+
+
+def _entries(top: str) -> Iterator[str]:
+    """Every entry below `top` that is a file or leads to one, in byte order; linked directories are not entered."""
+    if not os.path.isdir(top):
+        return
+    try:
+        entries = sorted(os.scandir(top), key=lambda entry: os.fsencode(entry.name))
+    except OSError as error:
+        raise ReadError(top, error.strerror or str(error)) from error
+    for entry in entries:
+        if entry.is_dir(follow_symlinks=False):
+            yield from _entries(entry.path)
+        elif entry.is_file():
+            yield entry.path
+
+
+def _words(path: str) -> list[str]:
+    try:
+        with open(path, encoding="utf-8", errors="surrogateescape") as file:
+            return [os.path.normpath(word) for word in file.read().split() if os.path.isabs(word)]
+    except OSError:
+        return []

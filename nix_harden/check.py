@@ -1,0 +1,52 @@
+"""After writing: every name of every object still means the same file, or the one that the plan chose."""
+
+import os
+from collections.abc import Iterator
+
+from nix_harden.catalog import Catalog, read_outputs
+from nix_harden.errors import CheckFailed, SeveralErrors
+from nix_harden.model import Candidate, Decision, Object, Plan
+from nix_harden.resolve import own_search
+from nix_harden.settings import Settings
+
+NOTHING = "nothing"
+
+
+def check(plan: Plan, settings: Settings) -> None:
+    """Read the outputs again and resolve each name anew. Raises SeveralErrors with a CheckFailed for each that differs."""
+    files, malformed = read_outputs(settings.outputs)
+    catalog = Catalog(settings, files)
+    objects = {path: file.object for file in files for path in file.paths}
+    failures = [
+        failure for decision in plan.decisions for failure in _differences(decision, objects, catalog, settings)
+    ]
+    broken = [error for error in malformed if any(error.path in decision.file.paths for decision in plan.decisions)]
+    if failures or broken:
+        raise SeveralErrors((*broken, *failures))
+
+
+def _differences(
+    decision: Decision, objects: dict[str, Object], catalog: Catalog, settings: Settings
+) -> Iterator[CheckFailed]:
+    path = decision.file.paths[0]
+    after = objects.get(path)
+    if after is None:
+        yield CheckFailed(path, "the file", "an ELF file", NOTHING)
+        return
+    for name, verdict, resolution in zip(after.needed, decision.needed, decision.resolutions, strict=True):
+        wanted = NOTHING
+        if verdict.new is not None:
+            wanted = os.path.realpath(verdict.new)
+        elif resolution.own and resolution.candidate is not None:
+            wanted = resolution.candidate.real
+        actual = _meaning(after, os.path.dirname(path), name, catalog, settings)
+        if actual != wanted:
+            yield CheckFailed(path, name, wanted, actual)
+
+
+def _meaning(obj: Object, origin: str, name: str, catalog: Catalog, settings: Settings) -> str:
+    if "/" not in name:
+        candidate = own_search(obj, origin, name, catalog, settings).candidate
+        return candidate.real if candidate else NOTHING
+    answer = catalog.look(name, os.path.basename(name), obj.abi) if os.path.isabs(name) else None
+    return answer.real if isinstance(answer, Candidate) else NOTHING

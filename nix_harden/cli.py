@@ -1,0 +1,132 @@
+"""The command line: one short function a subcommand, and the one place that exits."""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from nix_harden import __version__
+from nix_harden.errors import HardenError, UsageError
+from nix_harden.settings import TABLE, Form, Settings, from_environ
+
+DONE, FINDINGS, USAGE, TOOL = 0, 1, 2, 3
+EPILOG = "exit status: 0 done, 1 findings under --strict or a failed check, 2 usage, 3 a tool or the system failed"
+
+
+def main(argv: Sequence[str] | None = None) -> NoReturn:
+    """Run the command `nix-harden` and exit with its status."""
+    arguments = _parser().parse_args(argv)
+    try:
+        status = arguments.run(arguments)
+        sys.stdout.flush()
+    except HardenError as error:
+        for line in str(error).splitlines():
+            _say(f"nix-harden: error: {line}")
+        status = error.status
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = TOOL
+    except OSError as error:
+        _say(f"nix-harden: error: {error.filename or 'the system'}: {error.strerror or error}")
+        status = TOOL
+    except KeyboardInterrupt:
+        status = 130
+    sys.exit(status)
+
+
+def fixup(arguments: argparse.Namespace) -> int:
+    """Read, resolve, decide, write, check, say."""
+    from nix_harden import report
+    from nix_harden.catalog import Catalog, read_outputs
+    from nix_harden.plan import make_plan
+
+    settings = from_environ(os.environ, vars(arguments))
+    files, malformed = read_outputs(settings.outputs)
+    for error in malformed:
+        _say(f"{report.NAME}: {'error' if settings.strict else 'warning'}: {error}; left as it is")
+    plan = make_plan(files, Catalog(settings, files), settings)
+    warnings = list(report.findings(plan))
+    for line in (*(report.reasons(plan) if settings.verbose else ()), *warnings):
+        _say(line)
+    if settings.strict and (malformed or warnings):
+        _say(
+            f"{report.NAME}: error: {len(malformed) + len(warnings)} findings, and hardenNeededStrict is set; nothing was written"
+        )
+        return FINDINGS
+    if not settings.dry_run:
+        _write(plan.edits, settings)
+        if plan.edits:
+            from nix_harden.check import check
+
+            check(plan, settings)
+    for line in report.summary(plan, settings):
+        _say(line)
+    if settings.json:
+        print(json.dumps(report.as_json(plan), indent=2))
+    return DONE
+
+
+def hook(arguments: argparse.Namespace) -> int:
+    """Print the stdenv setup hook that calls a program."""
+    from nix_harden.hook import render
+
+    if not os.path.isabs(arguments.program):
+        raise UsageError("--program", f"{arguments.program!r} is not an absolute path; a build has another PATH")
+    print(render(arguments.program), end="")
+    return DONE
+
+
+def _write(edits: Sequence[object], settings: Settings) -> None:
+    if not edits:
+        return
+    from nix_harden.patchelf import find
+    from nix_harden.write import write_all
+
+    write_all(edits, find(settings.patchelf), settings.jobs)  # type: ignore[arg-type]
+
+
+def _say(line: str) -> None:
+    """Words for people go to standard error, whatever bytes a path holds."""
+    print(line.encode("utf-8", "backslashreplace").decode("utf-8"), file=sys.stderr)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="nix-harden",
+        description="Bind the shared libraries of a Nix derivation by absolute store path.",
+        epilog=EPILOG,
+    )
+    parser.add_argument("--version", action="version", version=f"nix-harden {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    sub = commands.add_parser(
+        "fixup",
+        help="bind the outputs of one derivation",
+        description="Make every NEEDED, and every library's SONAME, in the ELF files of the outputs an absolute store path.",
+        epilog=EPILOG,
+    )
+    for setting in TABLE:
+        if setting.flag:
+            _add_option(sub, setting.flag, setting.name, setting.form, f"{setting.sentence} [{setting.variable}]")
+    sub.set_defaults(run=fixup)
+
+    sub = commands.add_parser(
+        "hook", help="print the stdenv setup hook", description="Print the stdenv setup hook that calls a program."
+    )
+    sub.add_argument(
+        "--program", required=True, metavar="PATH", help="the absolute path of the nix-harden that the hook calls"
+    )
+    sub.set_defaults(run=hook)
+    return parser
+
+
+def _add_option(parser: argparse.ArgumentParser, flag: str, name: str, form: Form, sentence: str) -> None:
+    help_text = sentence.replace("%", "%%")
+    if form is Form.SWITCH:
+        parser.add_argument(flag, dest=name, action="store_const", const="1", help=help_text)
+    elif form.is_list:
+        parser.add_argument(flag, dest=name, action="extend", nargs="+", metavar=form.value.rstrip("…"), help=help_text)
+    else:
+        parser.add_argument(flag, dest=name, metavar=form.value, help=help_text)

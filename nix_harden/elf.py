@@ -1,0 +1,395 @@
+"""Read ELF files: from a path to an `Object`, or None where the file is not ELF; the only importer of elftools.
+
+What the loader uses is found as the loader finds it, through segments (gABI, "Program Header" and "Dynamic Section").
+Section headers say only what no segment says: where the file ends, and whether the dynamic section holds bytes.
+"""
+
+import functools
+import io
+import os
+import stat
+import struct
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from elftools.common.exceptions import ELFError
+from elftools.common.utils import struct_parse
+from elftools.construct import ConstructError
+from elftools.elf.structs import ELFStructs
+
+from nix_harden.errors import MalformedElf, ReadError
+from nix_harden.model import Abi, Kind, Object
+
+T = TypeVar("T")
+
+MAGIC = b"\x7fELF"
+DF_1_PIE = 0x08000000
+MAX_HEADERS = 0xFFFF
+OSABI_GNU = 3  # ELFOSABI_LINUX: glibc loads it beside System V's 0 (VALID_ELF_OSABI in sysdeps/gnu/ldsodefs.h)
+DLOPEN = (b"dlopen", b"dlmopen")
+SYMBOL = {32: "IIIBBH", 64: "IBBHQQ"}  # Elf32_Sym and Elf64_Sym
+
+
+class _Broken(Exception):
+    """A breach of the format; becomes MalformedElf once the path is known."""
+
+
+@dataclass(frozen=True)
+class _Segment:
+    type: object
+    offset: int
+    address: int
+    size: int
+
+
+@dataclass(frozen=True)
+class _Section:
+    type: object
+    address: int
+    offset: int
+    size: int
+
+
+@functools.cache
+def _structs(bits: int, little_endian: bool, kind: str, machine: str, osabi: str) -> ELFStructs:
+    structs = ELFStructs(little_endian=little_endian, elfclass=bits)
+    structs.create_basic_structs()
+    structs.create_advanced_structs(kind, machine, osabi)
+    return structs
+
+
+class _Image:
+    """An open ELF file, read in bounded pieces: never past its end, never past an advertised size."""
+
+    def __init__(self, descriptor: int) -> None:
+        self.descriptor = descriptor
+        self.size = os.fstat(descriptor).st_size
+        ident = self.read(0, 16, "the identification")
+        bits = {1: 32, 2: 64}.get(ident[4])
+        if bits is None or ident[5] not in (1, 2):
+            raise _Broken(f"class {ident[4]} and byte order {ident[5]} mean nothing")
+        self.bits, self.little_endian = bits, ident[5] == 1
+        header = _structs(bits, self.little_endian, "ET_NONE", "EM_NONE", "ELFOSABI_SYSV")
+        self.header = struct_parse(
+            header.Elf_Ehdr, io.BytesIO(self.read(0, header.Elf_Ehdr.sizeof(), "the file header"))
+        )
+        self.machine = str(self.header["e_machine"])
+        self.structs = _structs(
+            bits, self.little_endian, str(self.header["e_type"]), self.machine, str(self.header["e_ident"]["EI_OSABI"])
+        )
+        self.abi = Abi(bits, self.little_endian, self.machine, 0 if ident[7] == OSABI_GNU else ident[7])
+        self.sections = self._sections()
+        self.segments = self._segments()
+
+    def read(self, offset: int, size: int, what: str) -> bytes:
+        if offset < 0 or size < 0 or offset + size > self.size:
+            raise _Broken(f"{what} at {offset:#x}, {size} bytes, reaches past the end of the file at {self.size:#x}")
+        data = os.pread(self.descriptor, size, offset)
+        if len(data) != size:
+            raise _Broken(f"{what} at {offset:#x} ended after {len(data)} of {size} bytes")
+        return data
+
+    def table(self, offset: int, count: int, entry_size: int, entry: Any, what: str) -> list[Any]:
+        if count and entry_size < entry.sizeof():
+            raise _Broken(f"{what} has entries of {entry_size} bytes, {entry.sizeof()} are needed")
+        stream = io.BytesIO(self.read(offset, count * entry_size, what))
+        return [struct_parse(entry, stream, i * entry_size) for i in range(count)]
+
+    def _segments(self) -> tuple[_Segment, ...]:
+        count = self.header["e_phnum"]
+        if count == MAX_HEADERS:
+            raise _Broken("the count of program headers lies in a section header (PN_XNUM), which no loader reads")
+        if not self.header["e_phoff"]:
+            return ()
+        rows = self.table(
+            self.header["e_phoff"], count, self.header["e_phentsize"], self.structs.Elf_Phdr, "the program header table"
+        )
+        return tuple(_Segment(row["p_type"], row["p_offset"], row["p_vaddr"], row["p_filesz"]) for row in rows)
+
+    def _sections(self) -> tuple[_Section, ...]:
+        """The section headers, or none where the table is stripped or does not fit: the loader never looks."""
+        header = self.header
+        if not header["e_shoff"] or not header["e_shnum"]:
+            return ()
+        try:
+            rows = self.table(
+                header["e_shoff"],
+                header["e_shnum"],
+                header["e_shentsize"],
+                self.structs.Elf_Shdr,
+                "the section header table",
+            )
+        except (_Broken, ELFError, ConstructError):
+            return ()
+        return tuple(_Section(row["sh_type"], row["sh_addr"], row["sh_offset"], row["sh_size"]) for row in rows)
+
+    def offset(self, address: int, what: str) -> int:
+        """The file offset that the loader maps to an address (gABI, PT_LOAD)."""
+        for segment in self.segments:
+            if segment.type == "PT_LOAD" and segment.address <= address < segment.address + segment.size:
+                return segment.offset + address - segment.address
+        raise _Broken(f"{what} at address {address:#x} lies in no loaded segment")
+
+    def end(self) -> int:
+        """The first byte that no header describes."""
+        header = self.header
+        ends = [
+            header["e_ehsize"],
+            header["e_phoff"] + header["e_phnum"] * header["e_phentsize"],
+            header["e_shoff"] + header["e_shnum"] * header["e_shentsize"],
+            *(segment.offset + segment.size for segment in self.segments),
+            *(
+                section.offset + section.size
+                for section in self.sections
+                if section.type not in ("SHT_NOBITS", "SHT_NULL")
+            ),
+        ]
+        return int(max(end for end in ends))
+
+    def payload(self) -> int:
+        """How many bytes follow `end`, without the zeros that tools pad with."""
+        end = self.end()
+        if end >= self.size:
+            return 0
+        position, last = end, 0
+        while piece := os.pread(self.descriptor, 1 << 20, position):
+            if kept := len(piece.rstrip(b"\0")):
+                last = position + kept - end
+            position += len(piece)
+        return last
+
+    def dynamic(self) -> "_Dynamic | None":
+        """The dynamic section, or None for what has none; empty where only its header was kept."""
+        for segment in self.segments:
+            if segment.type == "PT_DYNAMIC":
+                return _Dynamic(self, segment)
+        return None
+
+
+class _Dynamic:
+    """The dynamic section of an image and the string table that it names."""
+
+    def __init__(self, image: _Image, segment: _Segment) -> None:
+        self.image = image
+        nobits = any(section.type == "SHT_NOBITS" and section.address == segment.address for section in image.sections)
+        self.empty = nobits or segment.size == 0
+        self.tags: list[tuple[object, int]] = []
+        self.strings = b""
+        if self.empty:
+            return
+        size = image.structs.Elf_Dyn.sizeof()
+        for row in image.table(
+            segment.offset, segment.size // size, size, image.structs.Elf_Dyn, "the dynamic section"
+        ):
+            if row["d_tag"] == "DT_NULL":
+                break
+            self.tags.append((row["d_tag"], row["d_val"]))
+        table, length = self.value("DT_STRTAB"), self.value("DT_STRSZ")
+        if table is not None and length is not None:
+            self.strings = image.read(image.offset(table, "the string table"), length, "the string table")
+
+    def value(self, tag: str) -> int | None:
+        return next((value for name, value in self.tags if name == tag), None)
+
+    def string(self, offset: int, what: str) -> str:
+        return os.fsdecode(self.bytes_at(offset, what))
+
+    def bytes_at(self, offset: int, what: str) -> bytes:
+        end = self.strings.find(b"\0", offset) if offset < len(self.strings) else -1
+        if end < 0:
+            raise _Broken(f"{what} at {offset:#x} is not in the string table of {len(self.strings):#x} bytes")
+        return self.strings[offset:end]
+
+    def all_strings(self, tag: str) -> tuple[str, ...]:
+        return tuple(self.string(value, tag) for name, value in self.tags if name == tag)
+
+    def last_string(self, tag: str) -> str | None:
+        found = self.all_strings(tag)
+        return found[-1] if found else None
+
+    def version_needs(self) -> Iterator[tuple[int, tuple[int, ...]]]:
+        """Each vn_file offset with the vna_name offsets below it (GNU symbol versioning, Elfxx_Verneed)."""
+        address, count = self.value("DT_VERNEED"), self.value("DT_VERNEEDNUM")
+        if address is None or count is None:
+            return
+        structs, position = self.image.structs, self.image.offset(address, "the version needs")
+        for _ in range(count):
+            need = self._entry(structs.Elf_Verneed, position, "a version need")
+            names, auxiliary = [], position + need["vn_aux"]
+            for _ in range(need["vn_cnt"]):
+                version = self._entry(structs.Elf_Vernaux, auxiliary, "a needed version")
+                names.append(int(version["vna_name"]))
+                if not version["vna_next"]:
+                    break
+                auxiliary += version["vna_next"]
+            yield int(need["vn_file"]), tuple(names)
+            if not need["vn_next"]:
+                return
+            position += need["vn_next"]
+
+    def version_definitions(self) -> Iterator[int]:
+        """Each vda_name offset (GNU symbol versioning, Elfxx_Verdaux)."""
+        address, count = self.value("DT_VERDEF"), self.value("DT_VERDEFNUM")
+        if address is None or count is None:
+            return
+        structs, position = self.image.structs, self.image.offset(address, "the version definitions")
+        for _ in range(count):
+            definition = self._entry(structs.Elf_Verdef, position, "a version definition")
+            auxiliary = position + definition["vd_aux"]
+            for _ in range(definition["vd_cnt"]):
+                name = self._entry(structs.Elf_Verdaux, auxiliary, "a version's name")
+                yield int(name["vda_name"])
+                if not name["vda_next"]:
+                    break
+                auxiliary += name["vda_next"]
+            if not definition["vd_next"]:
+                return
+            position += definition["vd_next"]
+
+    def _entry(self, entry: Any, position: int, what: str) -> Any:
+        return struct_parse(entry, io.BytesIO(self.image.read(position, entry.sizeof(), what)))
+
+    def symbols(self) -> Iterator[tuple[int, int]]:
+        """(st_name, st_shndx) of each dynamic symbol.
+
+        No tag holds their number: .dynsym's header does where there are sections; else the table ends, at the latest,
+        where the next table that the dynamic section names begins.
+        """
+        address = self.value("DT_SYMTAB")
+        if address is None:
+            return
+        layout = struct.Struct(("<" if self.image.little_endian else ">") + SYMBOL[self.image.bits])
+        start = self.image.offset(address, "the symbol table")
+        for section in self.image.sections:
+            if section.type == "SHT_DYNSYM" and section.address == address:
+                size = section.size
+                break
+        else:
+            addresses = [segment.address + segment.size for segment in self.image.segments if segment.type == "PT_LOAD"]
+            addresses += [value for name, value in self.tags if name in _TABLES]
+            size = min(value for value in addresses if value > address) - address
+        size -= size % layout.size
+        shndx = 5 if self.image.bits == 32 else 3
+        for row in layout.iter_unpack(self.image.read(start, size, "the symbol table")):
+            yield row[0], row[shndx]
+
+    def calls_dlopen(self) -> bool:
+        """Whether dlopen(3) or dlmopen(3) is among the undefined symbols."""
+        if not any(name + b"\0" in self.strings for name in DLOPEN):
+            return False
+        for name, section in self.symbols():
+            if not section and name and any(self.strings.startswith(wanted + b"\0", name) for wanted in DLOPEN):
+                return True
+        return False
+
+
+_TABLES = frozenset(
+    "DT_" + name
+    for name in "STRTAB HASH GNU_HASH VERSYM VERNEED VERDEF RELA REL JMPREL RELR INIT FINI INIT_ARRAY FINI_ARRAY".split()
+)
+
+# Tags whose value holds no address or size that patchelf's moves change.
+_FIXED = frozenset(
+    "DT_" + name for name in "FLAGS FLAGS_1 INIT FINI PLTRELSZ RELASZ RELSZ INIT_ARRAYSZ FINI_ARRAYSZ".split()
+)
+
+
+def read_object(path: str) -> Object | None:
+    """Read the regular file at `path`.
+
+    None where it is not ELF. Raises MalformedElf where it begins as ELF and breaks the format, ReadError where the
+    system refuses. Nothing is read past an advertised size, and the file is closed again.
+    """
+    return _with_image(path, lambda image: _object(path, image))
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What no edit of this project may change in a file: its symbols' names, its versions', and every other tag."""
+
+    symbols: tuple[bytes, ...]
+    versions: tuple[tuple[bytes, ...], ...]
+    definitions: tuple[bytes, ...]
+    tags: tuple[tuple[str, int], ...]
+    filters: tuple[str, ...]
+
+
+def read_contents(path: str) -> Contents | None:
+    """What must be the same before and after an edit of the file at `path`; None where there is no dynamic section.
+
+    Raises as `read_object`.
+    """
+    return _with_image(path, _contents)
+
+
+def _with_image(path: str, use: Callable[[_Image], T]) -> T | None:
+    """Open `path` once, give it to `use` where it is ELF, close it, and name the path in whatever went wrong."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError as error:
+        raise ReadError(path, error.strerror or str(error)) from error
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode) or os.pread(descriptor, len(MAGIC), 0) != MAGIC:
+            return None
+        return use(_Image(descriptor))
+    except OSError as error:
+        raise ReadError(path, error.strerror or str(error)) from error
+    except (_Broken, ELFError, ConstructError) as error:
+        raise MalformedElf(path, str(error)) from error
+    finally:
+        os.close(descriptor)
+
+
+def _object(path: str, image: _Image) -> Object:
+    dynamic = image.dynamic()
+    interpreter = None
+    for segment in image.segments:
+        if segment.type == "PT_INTERP" and segment.size:
+            interpreter = os.fsdecode(image.read(segment.offset, segment.size, "the interpreter").split(b"\0")[0])
+    common: dict[str, Any] = {
+        "path": path,
+        "abi": image.abi,
+        "interpreter": interpreter,
+        "sections": bool(image.sections),
+    }
+    if image.header["e_type"] not in ("ET_EXEC", "ET_DYN") or dynamic is None:
+        return Object(kind=Kind.OTHER, **common)
+    if dynamic.empty:
+        return Object(kind=Kind.OTHER, debug_only=True, **common)
+    soname = dynamic.last_string("DT_SONAME")
+    pie = bool((dynamic.value("DT_FLAGS_1") or 0) & DF_1_PIE)
+    if image.header["e_type"] == "ET_EXEC" or pie or (interpreter is not None and soname is None):
+        kind = Kind.PROGRAM
+    else:
+        kind = Kind.LIBRARY if soname is not None else Kind.PLUGIN
+    return Object(
+        kind=kind,
+        soname=soname,
+        needed=dynamic.all_strings("DT_NEEDED"),
+        rpath=dynamic.last_string("DT_RPATH"),
+        runpath=dynamic.last_string("DT_RUNPATH"),
+        filters=dynamic.all_strings("DT_FILTER") + dynamic.all_strings("DT_AUXILIARY"),
+        version_files=tuple(dynamic.string(offset, "a version's file") for offset, _ in dynamic.version_needs()),
+        calls_dlopen=dynamic.calls_dlopen(),
+        payload=image.payload(),
+        **common,
+    )
+
+
+def _contents(image: _Image) -> Contents | None:
+    dynamic = image.dynamic()
+    if dynamic is None or dynamic.empty:
+        return None
+    strings = dynamic.strings
+
+    def at(offset: int) -> bytes:
+        return strings[offset : strings.find(b"\0", offset)]
+
+    return Contents(
+        symbols=tuple(at(name) for name, _ in dynamic.symbols()),
+        versions=tuple(tuple(at(name) for name in names) for _, names in dynamic.version_needs()),
+        definitions=tuple(at(name) for name in dynamic.version_definitions()),
+        tags=tuple((str(tag), value) for tag, value in dynamic.tags if tag in _FIXED),
+        filters=dynamic.all_strings("DT_FILTER") + dynamic.all_strings("DT_AUXILIARY"),
+    )

@@ -1,0 +1,111 @@
+"""What can go wrong, each as a type that carries its fields and renders itself as one sentence."""
+
+from dataclasses import dataclass
+
+
+@dataclass(eq=False)
+class HardenError(Exception):
+    """Any failure that this program explains; `status` is the exit status that it leads to."""
+
+    status = 3
+
+    def __str__(self) -> str:
+        raise NotImplementedError
+
+
+@dataclass(eq=False)
+class UsageError(HardenError):
+    """A setting that cannot be used: its name as the user wrote it, and what is wrong with it."""
+
+    setting: str
+    problem: str
+    status = 2
+
+    def __str__(self) -> str:
+        return f"{self.setting}: {self.problem}"
+
+
+@dataclass(eq=False)
+class MalformedElf(HardenError):
+    """A file that starts as ELF does and then breaks the format (gABI, "Object Files")."""
+
+    path: str
+    reason: str
+    status = 1
+
+    def __str__(self) -> str:
+        return f"{self.path}: malformed ELF: {self.reason}"
+
+
+@dataclass(eq=False)
+class PlanConflict(HardenError):
+    """Two edits of one inode that cannot both be made."""
+
+    path: str
+    other: str
+    problem: str
+    status = 1
+
+    def __str__(self) -> str:
+        return f"{self.path} and {self.other} are one file, but {self.problem}; nothing was written"
+
+
+@dataclass(eq=False)
+class WriteError(HardenError):
+    """A file that could not be replaced; the old one is whole."""
+
+    path: str
+    problem: str
+
+    def __str__(self) -> str:
+        return f"{self.path}: not written, the file is as it was: {self.problem}"
+
+
+@dataclass(eq=False)
+class ToolError(HardenError):
+    """A program that this one calls is missing, too old, or failed."""
+
+    tool: str
+    problem: str
+
+    def __str__(self) -> str:
+        return f"{self.tool}: {self.problem}"
+
+
+@dataclass(eq=False)
+class ReadError(HardenError):
+    """A file or directory of an output that the system does not let us read."""
+
+    path: str
+    problem: str
+
+    def __str__(self) -> str:
+        return f"{self.path}: cannot be read: {self.problem}"
+
+
+@dataclass(eq=False)
+class CheckFailed(HardenError):
+    """A name that means another file after writing than before, or than the plan chose."""
+
+    path: str
+    name: str
+    expected: str
+    actual: str
+    status = 1
+
+    def __str__(self) -> str:
+        return f"{self.path}: after writing, {self.name} leads to {self.actual} instead of {self.expected}; do not use this output"
+
+
+@dataclass(eq=False)
+class SeveralErrors(HardenError):
+    """All failures of a run that was carried to its end before it failed."""
+
+    errors: tuple[HardenError, ...]
+
+    @property
+    def status(self) -> int:  # type: ignore[override]
+        return max(error.status for error in self.errors)
+
+    def __str__(self) -> str:
+        return "\n".join(str(error) for error in self.errors)

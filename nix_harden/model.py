@@ -1,0 +1,188 @@
+"""The nouns of this project as frozen values; no input or output happens here."""
+
+import enum
+import os
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Abi:
+    """What two objects must share to be linked at run time (gABI, "ELF Header").
+
+    `bits` is 32 or 64; `machine` is pyelftools' name of e_machine, e.g. ``EM_X86_64``; `osabi` is EI_OSABI,
+    with System V and GNU/Linux both 0, as every glibc loads either.
+    """
+
+    bits: int
+    little_endian: bool
+    machine: str
+    osabi: int
+
+    def __str__(self) -> str:
+        order = "little" if self.little_endian else "big"
+        system = f", OS ABI {self.osabi}" if self.osabi else ""
+        return f"{self.bits}-bit {order}-endian {self.machine.removeprefix('EM_')}{system}"
+
+
+class Kind(enum.Enum):
+    """What an object is to its loader."""
+
+    LIBRARY = "library"
+    PROGRAM = "program"
+    PLUGIN = "plugin"  # a shared object without SONAME: opened by path, never by NEEDED
+    OTHER = "other"  # nothing dynamic in it: static programs, relocatable objects, core files
+
+
+@dataclass(frozen=True, slots=True)
+class Object:
+    """One ELF file as the loader sees it, read once from its segments.
+
+    Strings are those of the dynamic section (gABI, "Dynamic Section"), in its order; None means that there is
+    no such tag. `version_files` are the vn_file strings of DT_VERNEED; `filters` are the DT_FILTER and DT_AUXILIARY
+    strings; `payload` counts bytes after the last one that a header describes; `sections` tells whether there
+    is a section header table, which patchelf needs; `debug_only` marks a file whose dynamic section holds no bytes,
+    as `objcopy --only-keep-debug` leaves it.
+    """
+
+    path: str
+    abi: Abi
+    kind: Kind
+    interpreter: str | None = None
+    soname: str | None = None
+    needed: tuple[str, ...] = ()
+    rpath: str | None = None
+    runpath: str | None = None
+    filters: tuple[str, ...] = ()
+    version_files: tuple[str, ...] = ()
+    calls_dlopen: bool = False
+    sections: bool = True
+    debug_only: bool = False
+    payload: int = 0
+
+    @property
+    def directory(self) -> str:
+        return os.path.dirname(self.path)
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """One inode of the outputs: every path that names it, in byte order, and the object that it holds."""
+
+    output: str
+    paths: tuple[str, ...]
+    object: Object
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """One output of the derivation: its name (`out`, `lib`, …) and its directory."""
+
+    name: str
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A file that the loader would accept for a name.
+
+    `path` is where the search found it, `real` that path with every symbolic link followed, and `bound` the name
+    to bind: the file's own directory with the name that was asked for, where that entry is the same file.
+    `stub` says that no entry beside the file bears its SONAME, so that the loader cannot ever have been meant to find it;
+    `variants` says that a glibc-hwcaps or legacy capability directory beside `path` holds the same name.
+    """
+
+    path: str
+    real: str
+    bound: str
+    abi: Abi
+    soname: str | None
+    stub: bool = False
+    variants: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """A place where a name was looked for, and why it was not taken."""
+
+    path: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Resolution:
+    """The verdict on one NEEDED string: the candidate and how it was found, or none and what was tried.
+
+    `own` tells whether the object's own search found it, hence whether the loader does so today. `impure` is the first
+    directory before it that another machine may fill; `rivals` are different files of that name, none of
+    which was chosen.
+    """
+
+    name: str
+    candidate: Candidate | None
+    how: str
+    own: bool = False
+    impure: str | None = None
+    tried: tuple[Tried, ...] = ()
+    rivals: tuple[Candidate, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What becomes of one name of an object: its new string, or None and the rule that left it; `why` says which."""
+
+    name: str
+    new: str | None
+    why: str
+    detail: str = ""
+
+
+class PathAction(enum.Enum):
+    """What to do with an object's search path."""
+
+    KEEP = "keep"
+    REMOVE = "remove"
+    SET = "set"
+
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """All that changes in one inode, applied by one call of patchelf.
+
+    `needed` pairs old with new strings, and version needs follow them; `search_path` is the new string where `action` is SET;
+    `rpath` says that the tag which holds it is DT_RPATH.
+    """
+
+    paths: tuple[str, ...]
+    before: Object
+    soname: str | None
+    needed: tuple[tuple[str, str], ...]
+    action: PathAction
+    search_path: str = ""
+    rpath: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """Everything decided about one file of the outputs; `edit` is None where nothing changes.
+
+    `skipped` names the rule that keeps the whole file as it is, if any.
+    """
+
+    file: File
+    skipped: Verdict | None
+    soname: Verdict | None
+    needed: tuple[Verdict, ...]
+    resolutions: tuple[Resolution, ...]
+    runpath: str
+    edit: Edit | None
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The decisions on all files of all outputs, in byte order of their paths."""
+
+    decisions: tuple[Decision, ...]
+
+    @property
+    def edits(self) -> tuple[Edit, ...]:
+        return tuple(decision.edit for decision in self.decisions if decision.edit is not None)

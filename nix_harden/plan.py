@@ -1,0 +1,153 @@
+"""Turn what was read and found into one plan for all files: pure decisions, and conflicts refused before a byte changes."""
+
+import os
+from collections.abc import Sequence
+
+from nix_harden.catalog import Catalog
+from nix_harden.errors import PlanConflict
+from nix_harden.model import Candidate, Decision, Edit, File, Kind, Object, PathAction, Plan, Resolution, Verdict
+from nix_harden.policy import FILE_RULES, LOADERS, NEEDED_RULES, SONAME_RULES, FileCase, NeededCase, SonameCase, first
+from nix_harden.resolve import resolve
+from nix_harden.search import own_text
+from nix_harden.settings import Settings, matches
+
+BOUND_ALREADY = "bound already"
+
+
+def make_plan(files: Sequence[File], catalog: Catalog, settings: Settings) -> Plan:
+    """Decide on every file. Raises PlanConflict where the names of one inode need different strings."""
+    return Plan(tuple(_decide(file, catalog, settings) for file in files))
+
+
+def _decide(file: File, catalog: Catalog, settings: Settings) -> Decision:
+    obj = file.object
+    if fired := first(FILE_RULES, FileCase(file), settings):
+        rule, detail = fired
+        return Decision(file, Verdict(obj.path, None, rule.name, detail), None, (), (), "", None)
+    resolutions = _resolutions(file, catalog, settings)
+    needed = tuple(_needed_verdict(obj, resolution, settings) for resolution in resolutions)
+    soname = _soname_verdict(file, settings)
+    action, text, why = _search_path(obj, needed, resolutions, catalog, settings)
+    replaced = tuple(
+        dict.fromkeys((verdict.name, verdict.new) for verdict in needed if verdict.new and verdict.new != verdict.name)
+    )
+    new_soname = soname.new if soname and soname.new != obj.soname else None
+    edit = None
+    if replaced or new_soname or action is not PathAction.KEEP:
+        edit = Edit(file.paths, obj, new_soname, replaced, action, text, obj.rpath is not None and obj.runpath is None)
+    return Decision(file, None, soname, needed, resolutions, why, edit)
+
+
+def _resolutions(file: File, catalog: Catalog, settings: Settings) -> tuple[Resolution, ...]:
+    """One resolution a NEEDED. A search path with $ORIGIN must mean the same from every name of the inode."""
+    obj = file.object
+    text, _ = own_text(obj)
+    origins = list(dict.fromkeys(os.path.dirname(path) for path in file.paths))
+    found = [
+        tuple(_resolution(obj, origin, name, catalog, settings) for name in obj.needed)
+        for origin in (origins if "ORIGIN" in text else origins[:1])
+    ]
+    for origin, other in zip(origins[1:], found[1:], strict=False):
+        for mine, theirs in zip(found[0], other, strict=True):
+            if (mine.candidate and mine.candidate.real) != (theirs.candidate and theirs.candidate.real):
+                link = next(path for path in file.paths if os.path.dirname(path) == origin)
+                raise PlanConflict(
+                    file.paths[0],
+                    link,
+                    f"{mine.name} means another file from each, by their $ORIGIN; make them two files or exclude them",
+                )
+    return found[0]
+
+
+def _resolution(obj: Object, origin: str, name: str, catalog: Catalog, settings: Settings) -> Resolution:
+    if "/" not in name:
+        return resolve(obj, origin, name, catalog, settings)
+    answer = catalog.look(name, os.path.basename(name), obj.abi) if os.path.isabs(name) else None
+    return Resolution(name, answer if isinstance(answer, Candidate) else None, "a path", True)
+
+
+def _needed_verdict(obj: Object, resolution: Resolution, settings: Settings) -> Verdict:
+    name = resolution.name
+    if "/" in name:
+        if resolution.candidate is not None and settings.in_store(os.path.normpath(name)):
+            return Verdict(name, name, BOUND_ALREADY)
+        return Verdict(name, None, "a path that leads to no library in the store")
+    asked_for = resolution.how == "bind" and not matches(LOADERS, name)
+    if not asked_for and (fired := first(NEEDED_RULES, NeededCase(obj, resolution), settings)):
+        rule, detail = fired
+        return Verdict(name, None, rule.name, detail)
+    assert resolution.candidate is not None
+    return Verdict(name, resolution.candidate.bound, resolution.how)
+
+
+def _soname_verdict(file: File, settings: Settings) -> Verdict | None:
+    """What becomes of a library's SONAME; None for what is no library, whose SONAME no rule may invent or change."""
+    obj = file.object
+    if obj.kind is not Kind.LIBRARY or obj.soname is None:
+        return None
+    name = os.path.basename(obj.soname)
+    entry = next(
+        (
+            path
+            for path in (os.path.join(os.path.dirname(link), name) for link in file.paths)
+            if _same(path, file.paths[0])
+        ),
+        None,
+    )
+    if fired := first(SONAME_RULES, SonameCase(file, obj.soname, entry), settings):
+        rule, detail = fired
+        return Verdict(obj.soname, None, rule.name, detail)
+    return Verdict(obj.soname, entry, BOUND_ALREADY if entry == obj.soname else "library")
+
+
+def _same(path: str, other: str) -> bool:
+    return os.path.exists(path) and os.path.samefile(path, other)
+
+
+def is_searched(name: str) -> bool:
+    """Whether a NEEDED makes the loader search: it has no slash, and is not the loader's own."""
+    return "/" not in name and not matches(LOADERS, name)
+
+
+def _search_path(
+    obj: Object, needed: Sequence[Verdict], resolutions: Sequence[Resolution], catalog: Catalog, settings: Settings
+) -> tuple[PathAction, str, str]:
+    """What becomes of RPATH or RUNPATH, its new text, and why."""
+    text, tag = own_text(obj)
+    if settings.keep_runpath:
+        return PathAction.KEEP, text, "the derivation asks for it"
+    if obj.rpath is not None and obj.runpath is not None:
+        return PathAction.KEEP, text, "the loader ignores its RPATH only while it has a RUNPATH"
+    searched = [verdict.name for verdict in needed if verdict.new is None and is_searched(verdict.name)]
+    if obj.calls_dlopen:
+        lost = [resolution.name for resolution in resolutions if resolution.candidate is None or not resolution.own]
+        added = _directories(obj, text, needed, [name for name in lost if name in searched], catalog)
+        if added:
+            return (
+                PathAction.SET,
+                ":".join([*([text] if text else []), *added]),
+                f"calls dlopen; {tag} gets back {' '.join(added)}",
+            )
+        return PathAction.KEEP, text, "calls dlopen"
+    if obj.runpath is None:
+        return PathAction.KEEP, text, "no RUNPATH" if obj.rpath is None else "RPATH stays as it is"
+    if searched:
+        return PathAction.KEEP, text, f"bare: {' '.join(searched)}"
+    if obj.filters:
+        return PathAction.KEEP, text, f"filter or auxiliary of {' '.join(obj.filters)}"
+    return PathAction.REMOVE, "", "nothing is searched for any more"
+
+
+def _directories(obj: Object, text: str, needed: Sequence[Verdict], lost: Sequence[str], catalog: Catalog) -> list[str]:
+    """The directories of bound libraries that the search path lacks, but for those that would answer a name left unanswered."""
+    have = {entry.rstrip("/") for entry in text.split(":")}
+    added = []
+    for verdict in needed:
+        directory = os.path.dirname(verdict.new or "")
+        answers = any(
+            isinstance(catalog.look(os.path.join(directory, name), name, obj.abi), Candidate) for name in lost
+        )
+        if directory and directory not in have and not answers:
+            have.add(directory)
+            added.append(directory)
+    return added

@@ -1,0 +1,228 @@
+"""The named rules that keep a file, a SONAME or a NEEDED as it is: data, asked in order, printed by name."""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from nix_harden.model import File, Kind, Object, Resolution
+from nix_harden.settings import Settings, matches
+
+LOADERS = ("ld-linux*.so.*", "ld64.so.*", "ld.so.*", "ld-musl-*.so.*", "libc.musl-*.so.*")
+LIBC = (
+    "libc.so libc.so.* libpthread.so.* libm.so.* libdl.so.* librt.so.* libutil.so.* libresolv.so.* libanl.so.* libmvec.so.* "
+    "libc_malloc_debug.so.* libthread_db.so.* libnss_*.so.* libnsl.so.1 libBrokenLocale.so.* libmemusage.so libpcprofile.so"
+).split()
+RUNTIMES = tuple(
+    f"{name}.so*"
+    for name in (
+        "libgcc_s libstdc++ libgomp libatomic libquadmath libgfortran libitm libssp "
+        "libasan libubsan libtsan liblsan libhwasan libc++ libc++abi libomp"
+    ).split()
+)
+ALLOCATORS = ("libtcmalloc*.so.*", "libjemalloc*.so.*", "libmimalloc*.so.*")
+DRIVERS = (
+    "libcuda.so* libcudadebugger.so* libnvidia-*.so* libnvcuvid.so* libnvoptix.so* libOpenCL.so* "
+    "libGL.so* libGLX.so* libGLX_*.so* libEGL.so* libEGL_*.so* libGLESv*.so* libGLdispatch.so* libOpenGL.so* "
+    "libvulkan_*.so* libVkLayer*.so* libvdpau_*.so* *_dri.so *_drv_video.so"
+).split()
+
+Case = TypeVar("Case")
+
+
+@dataclass(frozen=True)
+class Rule(Generic[Case]):
+    """One rule: its name as the log prints it, why it is there, and when it fires.
+
+    `fires` answers with a detail worth printing, "" where the name says all, or None where the rule is silent.
+    """
+
+    name: str
+    sentence: str
+    fires: Callable[[Case, Settings], str | None]
+    finding: bool = False
+
+
+@dataclass(frozen=True)
+class FileCase:
+    """A file of the outputs, asked whether it may be written at all."""
+
+    file: File
+
+    @property
+    def object(self) -> Object:
+        return self.file.object
+
+
+@dataclass(frozen=True)
+class SonameCase:
+    """An object with a SONAME, and the entry beside it that bears that name and is the same file, if any."""
+
+    file: File
+    soname: str
+    entry: str | None
+
+
+@dataclass(frozen=True)
+class NeededCase:
+    """One NEEDED of an object and what was found for it."""
+
+    object: Object
+    resolution: Resolution
+
+    @property
+    def name(self) -> str:
+        return self.resolution.name
+
+
+def _when(condition: bool, detail: str = "") -> str | None:
+    return detail if condition else None
+
+
+def _named(names: tuple[str, ...] | list[str], *strings: str | None) -> bool:
+    return matches(names, *(os.path.basename(string) for string in strings if string)) is not None
+
+
+def _excluded_file(case: FileCase, settings: Settings) -> str | None:
+    root = next((output.path for output in settings.outputs if output.name == case.file.output), "")
+    names = [name for path in case.file.paths for name in (path, os.path.relpath(path, root), os.path.basename(path))]
+    return matches(settings.exclude, *names)
+
+
+def _excluded_name(case: NeededCase, settings: Settings) -> str | None:
+    candidate = case.resolution.candidate
+    names = (case.name, *((candidate.path, candidate.real, candidate.bound) if candidate else ()))
+    return matches(settings.exclude, *names)
+
+
+def _outside(case: NeededCase, settings: Settings) -> str | None:
+    candidate = case.resolution.candidate
+    if candidate is None:
+        return None
+    inside = settings.in_store(candidate.bound) and settings.in_store(candidate.real)
+    return None if inside else candidate.real
+
+
+def _stub(case: NeededCase, settings: Settings) -> str | None:
+    candidate = case.resolution.candidate
+    if candidate is None:
+        return None
+    return _when(candidate.stub or in_stubs(candidate.path) or in_stubs(candidate.real), candidate.path)
+
+
+def in_stubs(path: str) -> bool:
+    return "stubs" in path.split("/")
+
+
+FILE_RULES: tuple[Rule[FileCase], ...] = (
+    Rule("excluded", "the derivation asks for it", _excluded_file),
+    Rule(
+        "separate debug file",
+        "it holds no code and is paired with its program by build id, not loaded",
+        lambda case, _: _when(
+            case.object.debug_only or "/.build-id/" in case.object.path or case.object.path.endswith(".debug")
+        ),
+    ),
+    Rule("nothing dynamic", "the loader reads no names from it", lambda case, _: _when(case.object.kind is Kind.OTHER)),
+    Rule(
+        "appended data",
+        "data after the ELF file proper is found by its offset, which patchelf would move",
+        lambda case, _: _when(case.object.payload > 0, f"{case.object.payload} bytes"),
+    ),
+    Rule(
+        "no section headers",
+        "patchelf finds the dynamic section through them",
+        lambda case, _: _when(not case.object.sections),
+    ),
+)
+
+SONAME_RULES: tuple[Rule[SonameCase], ...] = (
+    Rule(
+        "mode needed", "the derivation asks to leave every SONAME", lambda _, settings: _when(settings.mode == "needed")
+    ),
+    Rule(
+        "loader",
+        "the kernel starts it, and glibc and musl know it by name",
+        lambda case, _: _when(_named(LOADERS, case.soname)),
+    ),
+    Rule(
+        "C library",
+        "glibc compares the SONAMEs of its own objects; libc.so.6 under another never finishes its start",
+        lambda case, _: _when(_named(LIBC, case.soname)),
+    ),
+    Rule(
+        "compiler runtime",
+        "glibc opens libgcc_s.so.1 by that name at pthread_exit, and a second copy would be loaded",
+        lambda case, _: _when(_named(RUNTIMES, case.soname)),
+    ),
+    Rule(
+        "allocator",
+        "valgrind and the sanitizers know it by its SONAME",
+        lambda case, _: _when(_named(ALLOCATORS, case.soname)),
+    ),
+    Rule(
+        "driver library", "the system's own driver takes its place", lambda case, _: _when(_named(DRIVERS, case.soname))
+    ),
+    Rule(
+        "stub",
+        "its SONAME is that of the library which takes its place at run time",
+        lambda case, _: _when(any(in_stubs(path) for path in case.file.paths)),
+    ),
+    Rule(
+        "no entry of that name",
+        "no entry beside the file bears the SONAME and is the same file, so the loader would not find it by that path",
+        lambda case, _: _when(case.entry is None, f"looked for it beside {case.file.object.path}"),
+    ),
+)
+
+NEEDED_RULES: tuple[Rule[NeededCase], ...] = (
+    Rule(
+        "the loader itself",
+        "it is already there when names are looked up, so it costs no search",
+        lambda case, _: _when(_named(LOADERS, case.name)),
+    ),
+    Rule(
+        "driver library", "the system's own driver takes its place", lambda case, _: _when(_named(DRIVERS, case.name))
+    ),
+    Rule("excluded", "the derivation asks for it", _excluded_name),
+    Rule(
+        "two different files",
+        "a guess would bind one of them; hardenNeededBind settles it",
+        lambda case, _: _when(
+            bool(case.resolution.rivals), " and ".join(rival.path for rival in case.resolution.rivals)
+        ),
+        finding=True,
+    ),
+    Rule(
+        "not found",
+        "no directory that was tried holds a library of that name for this machine",
+        lambda case, _: _when(
+            case.resolution.candidate is None, "; ".join(f"{at.path}: {at.why}" for at in case.resolution.tried)
+        ),
+        finding=True,
+    ),
+    Rule("outside the store", "other machines may not have that file", _outside),
+    Rule(
+        "may be overridden",
+        "a directory that comes first in the search path is not in the store, so it may hold the name at run time",
+        lambda case, _: None if case.resolution.impure is None else case.resolution.impure or "the current directory",
+    ),
+    Rule("stub", "it stands for a library that takes its place at run time", _stub),
+    Rule(
+        "processor variants",
+        "the loader chooses among builds for several processors, which a path with a slash would skip",
+        lambda case, _: _when(
+            case.resolution.candidate is not None and case.resolution.candidate.variants,
+            case.resolution.candidate.path if case.resolution.candidate else "",
+        ),
+    ),
+)
+
+
+def first(rules: tuple[Rule[Case], ...], case: Case, settings: Settings) -> tuple[Rule[Case], str] | None:
+    """The first rule that fires on a case, with its detail."""
+    for rule in rules:
+        detail = rule.fires(case, settings)
+        if detail is not None:
+            return rule, detail
+    return None

@@ -1,0 +1,120 @@
+"""From values to text and JSON; decides nothing."""
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+from nix_harden.model import Decision, Kind, Plan, Resolution, Verdict
+from nix_harden.plan import BOUND_ALREADY
+from nix_harden.policy import NEEDED_RULES
+from nix_harden.settings import Settings
+
+NAME = "nix-harden-needed"
+FINDINGS = frozenset(rule.name for rule in NEEDED_RULES if rule.finding)
+
+
+def summary(plan: Plan, settings: Settings) -> Iterator[str]:
+    """One line an output: its libraries and programs, the names bound, the names left bare and why."""
+    for output in settings.outputs:
+        decisions = [decision for decision in plan.decisions if decision.file.output == output.name]
+        kinds = Counter(decision.file.object.kind for decision in decisions)
+        counts = [count(kinds[Kind.LIBRARY], "library", "libraries"), count(kinds[Kind.PROGRAM], "program", "programs")]
+        if kinds[Kind.PLUGIN]:
+            counts.append(count(kinds[Kind.PLUGIN], "plugin", "plugins"))
+        verdicts = [verdict for decision in decisions for verdict in decision.needed]
+        bound = sum(is_newly_bound(verdict) for verdict in verdicts)
+        bare = Counter((verdict.name, verdict.why) for verdict in verdicts if verdict.new is None)
+        line = f"{NAME}: {output.name}: {', '.join(counts)}; {count(bound, 'name', 'names')} bound"
+        if bare:
+            left = ", ".join(
+                f"{name} ({why})" + (f" ×{times}" if times > 1 else "") for (name, why), times in bare.items()
+            )
+            line += f", {bare.total()} left bare: {left}"
+        yield line
+
+
+def findings(plan: Plan) -> Iterator[str]:
+    """A sentence for each name that nobody can bind without help: found nowhere, or found as two different files."""
+    for decision in plan.decisions:
+        for verdict in decision.needed:
+            if verdict.new is None and verdict.why in FINDINGS:
+                advice = "say which with hardenNeededBind" if "two" in verdict.why else "tried"
+                yield f"{NAME}: warning: {decision.file.object.path}: {verdict.name} stays bare: {verdict.why} ({advice}: {verdict.detail or 'no directory at all'})"
+            elif verdict.new is None and "/" in verdict.name:
+                yield f"{NAME}: warning: {decision.file.object.path}: {verdict.name} stays as it is: {verdict.why}"
+
+
+def reasons(plan: Plan) -> Iterator[str]:
+    """Every decision on every file, with the rule or the search that made it."""
+    for decision in plan.decisions:
+        path = decision.file.object.path
+        if decision.skipped:
+            yield f"{path}: left alone ({_because(decision.skipped)})"
+            continue
+        if decision.soname:
+            yield f"{path}: SONAME {_outcome(decision.soname)}"
+        for verdict in decision.needed:
+            yield f"{path}: NEEDED {_outcome(verdict)}"
+        yield f"{path}: search path {decision.edit.action.value if decision.edit else 'keep'} ({decision.runpath})"
+
+
+def as_json(plan: Plan) -> dict[str, Any]:
+    """The whole plan as plain values: `{"files": [{"path", "links", "output", "kind", "skipped", "soname", "needed", "runpath"}]}`."""
+    return {"files": [_file(decision) for decision in plan.decisions]}
+
+
+def count(number: int, one: str, many: str) -> str:
+    return f"{number} {one if number == 1 else many}"
+
+
+def is_newly_bound(verdict: Verdict) -> bool:
+    return verdict.new is not None and verdict.new != verdict.name
+
+
+def _because(verdict: Verdict) -> str:
+    return f"{verdict.why}: {verdict.detail}" if verdict.detail else verdict.why
+
+
+def _outcome(verdict: Verdict) -> str:
+    if verdict.new is None:
+        return f"{verdict.name} stays ({_because(verdict)})"
+    if verdict.why == BOUND_ALREADY:
+        return f"{verdict.name} ({BOUND_ALREADY})"
+    return f"{verdict.name} -> {verdict.new} ({_because(verdict)})"
+
+
+def _file(decision: Decision) -> dict[str, Any]:
+    obj, edit = decision.file.object, decision.edit
+    return {
+        "path": obj.path,
+        "links": list(decision.file.paths[1:]),
+        "output": decision.file.output,
+        "kind": obj.kind.value,
+        "abi": str(obj.abi),
+        "skipped": decision.skipped and _because(decision.skipped),
+        "soname": decision.soname and _verdict(decision.soname),
+        "needed": [
+            {**_verdict(verdict), **_trail(resolution)}
+            for verdict, resolution in zip(decision.needed, decision.resolutions, strict=True)
+        ],
+        "search_path": {
+            "tag": "RPATH" if obj.rpath is not None and obj.runpath is None else "RUNPATH",
+            "old": obj.runpath if obj.runpath is not None else obj.rpath,
+            "action": edit.action.value if edit else "keep",
+            "new": edit.search_path if edit and edit.search_path else None,
+            "why": decision.runpath,
+        },
+    }
+
+
+def _verdict(verdict: Verdict) -> dict[str, Any]:
+    return {"old": verdict.name, "new": verdict.new, "why": verdict.why, "detail": verdict.detail}
+
+
+def _trail(resolution: Resolution) -> dict[str, Any]:
+    return {
+        "file": resolution.candidate and resolution.candidate.real,
+        "found_by": resolution.how or None,
+        "tried": [{"path": tried.path, "why": tried.why} for tried in resolution.tried],
+        "rivals": [rival.path for rival in resolution.rivals],
+    }

@@ -1,0 +1,89 @@
+"""Find the file that one bare NEEDED means: as ld.so would, else among the outputs, else among the inputs' closure."""
+
+import os
+from collections.abc import Iterable
+
+from nix_harden.catalog import Catalog
+from nix_harden.model import Candidate, Object, Resolution, Tried
+from nix_harden.search import Place, is_pure, own_text, places, platforms
+from nix_harden.settings import Settings
+
+
+def resolve(obj: Object, origin: str, name: str, catalog: Catalog, settings: Settings) -> Resolution:
+    """The file that `name` means to `obj` when the loader finds the object in directory `origin`, with the trail.
+
+    `--bind` decides alone; then the object's own search does, a hit there ending it as in the loader; then the outputs;
+    then the inputs' closure. Two different files in one of the last two are an answer of their own: nobody's guess.
+    """
+    tried: list[Tried] = []
+    for library, path in settings.bind:
+        if library == name:
+            match catalog.look(os.path.normpath(path), name, obj.abi):
+                case Candidate() as candidate:
+                    chosen = Candidate(candidate.path, candidate.real, candidate.path, candidate.abi, candidate.soname)
+                    return Resolution(name, chosen, "bind")
+                case Tried() as refusal:
+                    tried.append(refusal)
+    own = own_search(obj, origin, name, catalog, settings)
+    tried += own.tried
+    if own.candidate or own.rivals:
+        return own
+    for how, paths in (
+        ("the outputs", catalog.output_paths(name)),
+        ("the inputs", tuple(os.path.join(place, name) for place in catalog.input_places())),
+    ):
+        found = _among(paths, name, obj, catalog, tried)
+        if found:
+            single = found[0] if len(found) == 1 else None
+            return Resolution(name, single, how, False, own.impure, tuple(tried), () if single else found)
+    return Resolution(name, None, "", False, own.impure, tuple(tried))
+
+
+def own_search(obj: Object, origin: str, name: str, catalog: Catalog, settings: Settings) -> Resolution:
+    """What the loader's own search finds for a bare `name` today, or no candidate.
+
+    Where the search path says $PLATFORM, which is the processor's to answer, each answer is followed; if they lead to
+    different files, those are the rivals.
+    """
+    text, _ = own_text(obj)
+    lib = catalog.lib_token(obj)
+    answers = [
+        _search(places(obj, origin, lib, platform), obj, name, catalog, settings)
+        for platform in platforms(obj.abi, text)
+    ]
+    files = {answer.candidate.real: answer for answer in answers if answer.candidate is not None}
+    if len(files) > 1:
+        rivals = tuple(answer.candidate for answer in files.values() if answer.candidate is not None)
+        return Resolution(name, None, "RUNPATH", True, None, answers[0].tried, rivals)
+    return next(iter(files.values()), answers[0])
+
+
+def _search(path: Iterable[Place], obj: Object, name: str, catalog: Catalog, settings: Settings) -> Resolution:
+    tried: list[Tried] = []
+    impure: str | None = None
+    variants = False
+    loader = catalog.loader_directory(obj)
+    for place in (*path, *((Place(loader, "the interpreter's C library"),) if loader else ())):
+        answer = catalog.look(os.path.join(place.directory, name), name, obj.abi)
+        variants = variants or catalog.has_variants(place.directory, name)
+        if isinstance(answer, Candidate):
+            candidate = Candidate(
+                answer.path, answer.real, answer.bound, answer.abi, answer.soname, answer.stub, variants
+            )
+            return Resolution(name, candidate, place.how, True, impure, tuple(tried))
+        tried.append(Tried(place.directory or "the current directory", answer.why))
+        if impure is None and not is_pure(place, settings.store):
+            impure = place.directory
+    return Resolution(name, None, "", True, impure, tuple(tried))
+
+
+def _among(paths: Iterable[str], name: str, obj: Object, catalog: Catalog, tried: list[Tried]) -> tuple[Candidate, ...]:
+    """The different files that the paths lead to, each once."""
+    found: dict[str, Candidate] = {}
+    for path in paths:
+        match catalog.look(path, name, obj.abi):
+            case Candidate() as candidate:
+                found.setdefault(candidate.real, candidate)
+            case Tried() as refusal:
+                tried.append(refusal)
+    return tuple(found.values())

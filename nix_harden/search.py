@@ -1,0 +1,65 @@
+"""Where ld.so looks for a bare NEEDED of one object, as ld.so(8) and glibc's elf/dl-load.c say; pure."""
+
+import os
+import re
+from dataclasses import dataclass
+
+from nix_harden.model import Abi, Object
+
+# What AT_PLATFORM or glibc's own processor detection (sysdeps/x86/cpu-features.c) may answer for $PLATFORM.
+PLATFORMS = {
+    "EM_X86_64": ("haswell", "xeon_phi", "x86_64"),
+    "EM_386": ("i686", "i586", "i486", "i386"),
+    "EM_AARCH64": ("aarch64",),
+    "EM_RISCV": ("riscv64",),
+}
+TOKEN = re.compile(r"\$(?:\{(ORIGIN|LIB|PLATFORM)\}|(ORIGIN|LIB|PLATFORM)(?![A-Za-z0-9_]))")
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """One directory of a search path, expanded, and how it came there. It is "" for the current directory."""
+
+    directory: str
+    how: str
+
+
+def platforms(abi: Abi, text: str) -> tuple[str, ...]:
+    """The values that $PLATFORM may have, or one that matters to nothing where `text` does not use it."""
+    if any("PLATFORM" in match.groups() for match in TOKEN.finditer(text)):
+        return PLATFORMS.get(abi.machine, ("",))
+    return ("",)
+
+
+def own_text(obj: Object) -> tuple[str, str]:
+    """The search path string that counts and the name of its tag: DT_RPATH only where there is no DT_RUNPATH."""
+    if obj.runpath is not None:
+        return obj.runpath, "RUNPATH"
+    return obj.rpath or "", "RPATH"
+
+
+def expand(text: str, origin: str, lib: str, platform: str) -> str:
+    """Dynamic string tokens replaced, in both spellings; any other use of `$` stays as it is (ld.so(8))."""
+    values = {"ORIGIN": origin, "LIB": lib, "PLATFORM": platform}
+    return TOKEN.sub(lambda match: values[match[1] or match[2]], text)
+
+
+def places(obj: Object, origin: str, lib: str, platform: str) -> tuple[Place, ...]:
+    """The object's own search path in the loader's order, each directory once.
+
+    An empty string is no search path; an empty entry in one is the current directory.
+    """
+    text, tag = own_text(obj)
+    if not text:
+        return ()
+    entries = (expand(entry, origin, lib, platform) for entry in text.split(":"))
+    return tuple(dict.fromkeys(Place(_trim(entry), tag) for entry in entries))
+
+
+def _trim(entry: str) -> str:
+    return "/" if entry and not entry.strip("/") else entry.rstrip("/")
+
+
+def is_pure(place: Place, store: str) -> bool:
+    """Whether what the directory holds is settled once the store path is: it lies in the store."""
+    return os.path.normpath(place.directory).startswith(store + "/")

@@ -1,0 +1,117 @@
+"""Carry out a plan: each file is written aside, read again, compared with its edit, and only then put in place by rename(2)."""
+
+import contextlib
+import os
+import shutil
+import tempfile
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+from nix_harden.elf import read_contents, read_object
+from nix_harden.errors import HardenError, SeveralErrors, ToolError, WriteError
+from nix_harden.model import Edit, Object, PathAction
+from nix_harden.patchelf import arguments
+from nix_harden.process import run
+
+PREFIX = ".nix-harden-"
+
+
+def write_all(edits: Sequence[Edit], program: str, jobs: int) -> None:
+    """Make every edit with the patchelf at `program`, `jobs` at once.
+
+    A file whose edit fails stays as it was, the others are done; then SeveralErrors tells of all.
+    """
+    errors: list[HardenError] = []
+
+    def attempt(edit: Edit) -> None:
+        try:
+            write(edit, program)
+        except HardenError as error:
+            errors.append(error)
+
+    with ThreadPoolExecutor(max_workers=jobs) as pool:
+        list(pool.map(attempt, edits))
+    if errors:
+        raise SeveralErrors(tuple(sorted(errors, key=str)))
+
+
+def write(edit: Edit, program: str) -> None:
+    """Replace one file, and every hard link to it, by its edited copy: mode, owner and times are kept.
+
+    Raises WriteError or ToolError; the file is then whole and old, and no copy stays behind.
+    """
+    path = edit.paths[0]
+    copy = None
+    try:
+        copy = _temporary(path)
+        run([program, *arguments(edit), "--output", copy, path])
+        _verify(edit, copy)
+        status = os.lstat(path)
+        os.chown(copy, status.st_uid, status.st_gid)
+        shutil.copystat(path, copy)
+        os.replace(copy, path)
+        for link in edit.paths[1:]:
+            copy = _temporary(link)
+            os.unlink(copy)
+            os.link(path, copy)
+            os.replace(copy, link)
+    except OSError as error:
+        raise WriteError(path, error.strerror or str(error)) from error
+    except ToolError as error:
+        raise WriteError(path, str(error)) from error
+    finally:
+        if copy is not None:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(copy)
+
+
+def _temporary(path: str) -> str:
+    descriptor, name = tempfile.mkstemp(prefix=PREFIX, dir=os.path.dirname(path))
+    os.close(descriptor)
+    return name
+
+
+def expected(edit: Edit) -> dict[str, object]:
+    """What an object must read as once `edit` is made, for every field that an edit may touch."""
+    before, names = edit.before, dict(edit.needed)
+    runpath, rpath = before.runpath, before.rpath
+    if edit.action is PathAction.REMOVE:
+        runpath = None
+    elif edit.action is PathAction.SET:
+        runpath, rpath = (runpath, edit.search_path) if edit.rpath else (edit.search_path, rpath)
+    return {
+        "abi": before.abi,
+        "kind": before.kind,
+        "interpreter": before.interpreter,
+        "soname": edit.soname or before.soname,
+        "needed": tuple(names.get(name, name) for name in before.needed),
+        "runpath": runpath,
+        "rpath": rpath,
+        "filters": before.filters,
+        "version_files": tuple(names.get(name, name) for name in before.version_files),
+        "calls_dlopen": before.calls_dlopen,
+    }
+
+
+def _verify(edit: Edit, copy: str) -> None:
+    """Read the edited copy and compare it with what was asked for: the strings named, and all others untouched."""
+    after = read_object(copy)
+    if after is None:
+        raise WriteError(edit.paths[0], "patchelf left no ELF file")
+    _compare(edit, after)
+    if read_contents(edit.paths[0]) != read_contents(copy):
+        raise WriteError(edit.paths[0], "patchelf changed a symbol's or version's name, or a flag")
+
+
+def _compare(edit: Edit, after: Object) -> None:
+    for field, wanted in expected(edit).items():
+        if (found := getattr(after, field)) != wanted:
+            raise WriteError(edit.paths[0], f"patchelf left {field} {found!r} instead of {wanted!r}")
+    if (
+        stray := set(after.version_files)
+        - set(after.needed)
+        - (set(edit.before.version_files) - set(edit.before.needed))
+    ):
+        raise WriteError(
+            edit.paths[0], f"version needs of {', '.join(sorted(stray))} match no NEEDED, so ld.so would abort"
+        )
