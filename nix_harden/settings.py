@@ -155,6 +155,7 @@ def from_environ(environ: Mapping[str, str], options: Mapping[str, object]) -> S
     Raises UsageError, which names the option, attribute or variable that holds the bad value.
     """
     values: dict[str, object] = {}
+    sources: dict[str, str] = {}
     for setting in TABLE:
         option = options.get(setting.name)
         if option is not None:
@@ -164,6 +165,7 @@ def from_environ(environ: Mapping[str, str], options: Mapping[str, object]) -> S
             source = f"{setting.attribute} (as {setting.variable})" if setting.attribute else setting.variable
             text = environ.get(setting.variable, "") or ("" if setting.form.is_list else setting.default)
             words = text.splitlines() if setting.form.is_list else [text]
+        sources[setting.name] = source
         values[setting.name] = _read(
             setting.form, source, [word for word in words if word.strip()] if setting.form.is_list else words
         )
@@ -172,7 +174,7 @@ def from_environ(environ: Mapping[str, str], options: Mapping[str, object]) -> S
         raise UsageError("NIX_STORE", f"{store!r} is not an absolute path")
     values["store"] = store
     settings = Settings(**{field.name: values[field.name] for field in fields(Settings)})  # type: ignore[arg-type]
-    _check_places(settings)
+    _check_places(settings, sources)
     return settings
 
 
@@ -225,25 +227,22 @@ def _pairs(source: str, words: Sequence[str], shape: str) -> list[tuple[str, str
     return pairs
 
 
-def _check_places(settings: Settings) -> None:
+def _check_places(settings: Settings, sources: Mapping[str, str]) -> None:
     """Refuse outputs and bindings outside the store: a name to them would be one that no other machine has."""
     if not settings.outputs:
-        raise UsageError(
-            "--output", "no output to harden; say --output out=/path/in/the/store, or set NIX_HARDEN_OUTPUTS"
-        )
+        raise UsageError(sources["outputs"], "no output to harden; say --output out=/path/in/the/store")
     for output in settings.outputs:
-        if not settings.in_store(os.path.realpath(output.path)) and not settings.in_store(output.path):
-            raise UsageError(
-                f"--output {output.name}",
-                f"{output.path} is not in the store {settings.store}; set NIX_STORE to the store that holds it",
-            )
+        if not settings.in_store(output.path):
+            problem = f"{output.path} is not in the store {settings.store}; set NIX_STORE to the store that holds it"
+            raise UsageError(f"{sources['outputs']} {output.name}", problem)
     for name, path in settings.bind:
+        source = f"{sources['bind']} {name}"
         if not settings.in_store(os.path.normpath(path)):
             raise UsageError(
-                f"--bind {name}", f"{path} is not in the store {settings.store}, so other machines would not have it"
+                source, f"{path} is not in the store {settings.store}, so other machines would not have it"
             )
         if not os.path.isfile(path):
-            raise UsageError(f"--bind {name}", f"{path} is not a file; say the library file that the name means")
+            raise UsageError(source, f"{path} is not a file; say the library file that the name means")
 
 
 def matches(patterns: Sequence[str], *names: str) -> str | None:

@@ -1,0 +1,165 @@
+# Small packages to harden, and what the loader says of them. The loader's own trace (LD_DEBUG=libs, ld.so(8)) is the judge:
+# "find library=NAME" stands for each name that it searches for, and no such line for a name that is a path.
+{
+  lib,
+  stdenv,
+  runCommand,
+  testers,
+  nixHardenNeeded,
+}:
+let
+  calls = needs: lib.concatMapStringsSep " + " (need: "${need.function}()") needs;
+  declares = needs: lib.concatMapStringsSep " " (need: "int ${need.function}(void);") needs;
+  links = needs: lib.concatMapStringsSep " " (need: "-l${need.function}") needs;
+
+  # What a package of one C file does: each phase as small as it can be, so that all else is stdenv's own.
+  compiled =
+    {
+      name,
+      source,
+      build,
+      install,
+      needs ? [ ],
+      hardened ? false,
+      attributes ? { },
+    }:
+    stdenv.mkDerivation (
+      {
+        inherit name source;
+        passthru.function = name;
+        dontUnpack = true;
+        nativeBuildInputs = lib.optional hardened nixHardenNeeded;
+        buildInputs = needs;
+        buildPhase = ''
+          runHook preBuild
+          printf '%s\n' "$source" > source.c
+          ${build}
+          runHook postBuild
+        '';
+        installPhase = ''
+          runHook preInstall
+          ${install}
+          runHook postInstall
+        '';
+      }
+      // attributes
+    );
+in
+rec {
+  # lib${name}.so.1 with one function, which adds one to what those of its needs answer.
+  library =
+    {
+      name,
+      needs ? [ ],
+      hardened ? false,
+      attributes ? { },
+    }:
+    compiled {
+      inherit
+        name
+        needs
+        hardened
+        attributes
+        ;
+      source = "${declares needs} int ${name}(void) { return 1 + ${calls needs}${lib.optionalString (needs == [ ]) "0"}; }";
+      build = "$CC -shared -fPIC source.c -o lib${name}.so.1.0 -Wl,-soname,lib${name}.so.1 ${links needs}";
+      install = ''
+        mkdir -p "''${!outputLib}/lib"
+        cp lib${name}.so.1.0 "''${!outputLib}/lib"
+        ln -s lib${name}.so.1.0 "''${!outputLib}/lib/lib${name}.so.1"
+        ln -s lib${name}.so.1 "''${!outputLib}/lib/lib${name}.so"
+      '';
+    };
+
+  # A program that prints what its needs answer.
+  program =
+    {
+      name,
+      needs,
+      hardened ? false,
+      attributes ? { },
+    }:
+    compiled {
+      inherit
+        name
+        needs
+        hardened
+        attributes
+        ;
+      source = "#include <stdio.h>\n${declares needs} int main(void) { return printf(\"%d\\n\", ${calls needs}) < 0; }";
+      build = "$CC source.c -o ${name} ${links needs}";
+      install = ''
+        mkdir -p "''${!outputBin}/bin"
+        cp ${name} "''${!outputBin}/bin"
+      '';
+    };
+
+  # liba → libb → app, each hardened or not.
+  chain =
+    {
+      a ? false,
+      b ? false,
+      app ? false,
+    }:
+    rec {
+      liba = library {
+        name = "a";
+        hardened = a;
+      };
+      libb = library {
+        name = "b";
+        needs = [ liba ];
+        hardened = b;
+      };
+      program' = program {
+        name = "app";
+        needs = [ libb ];
+        hardened = app;
+      };
+    };
+
+  # A derivation that builds where every line of a script succeeds. The script has these functions:
+  #   prints TEXT PROGRAM…    the program prints that and ends well
+  #   searches NUMBER PROGRAM the loader searches for so many names at its start
+  #   loads FILE PROGRAM      the loader maps that file
+  #   tag NAME FILE           the values of one tag of the dynamic section, one a line
+  expect =
+    name: script:
+    runCommand name { nativeBuildInputs = [ stdenv.cc.bintools ]; } ''
+      fail() {
+        echo "$*" >&2
+        exit 1
+      }
+      prints() {
+        local answer
+        answer=$("''${@:2}")
+        [[ $answer == "$1" ]] || fail "''${*:2} printed $answer, not $1"
+      }
+      trace() {
+        LD_DEBUG=libs "$1" 2>&1 >/dev/null
+      }
+      searches() {
+        local found
+        found=$(trace "$2" | grep -c 'find library=' || true)
+        [[ $found == "$1" ]] || fail "the loader searches for $found names at the start of $2, not $1: $(trace "$2" | grep 'find library=')"
+      }
+      loads() {
+        trace "$2" | grep -qF "calling init: $1" || fail "$2 does not load $1: $(trace "$2")"
+      }
+      tag() {
+        readelf --dynamic --wide "$2" | sed -n "s/.*($1).*\[\(.*\)\].*/\1/p"
+      }
+      ${script}
+      touch $out
+    '';
+
+  # A derivation that builds where another one fails and says each of some texts in its log.
+  fails =
+    drv: texts:
+    runCommand "${drv.name}-fails" { failed = testers.testBuildFailure drv; } (
+      lib.concatMapStrings (text: ''
+        grep -F -- ${lib.escapeShellArg text} "$failed/testBuildFailure.log"
+      '') texts
+      + "touch $out"
+    );
+}

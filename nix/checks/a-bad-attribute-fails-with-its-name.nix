@@ -1,0 +1,36 @@
+# A value that means nothing fails the build with a sentence that names the attribute.
+{ library, fails }:
+let
+  build =
+    attributes:
+    library {
+      name = "a";
+      hardened = true;
+      inherit attributes;
+    };
+in
+{
+  mode = fails (build { hardenNeededMode = "sonames"; }) [
+    "hardenNeededMode"
+    "'sonames' is no mode; use soname or needed"
+  ];
+  bind = fails (build { hardenNeededBind = [ "liba.so.1" ]; }) [
+    "hardenNeededBind"
+    "'liba.so.1' has not the form LIBRARY=/absolute/path"
+  ];
+  bind-outside-the-store = fails (build { hardenNeededBind = [ "liba.so.1=/usr/lib/liba.so.1" ]; }) [
+    "hardenNeededBind"
+    "/usr/lib/liba.so.1 is not in the store"
+  ];
+  strict = fails (build { hardenNeededStrict = "perhaps"; }) [ "hardenNeededStrict" ];
+  keep-runpath = fails (build { hardenNeededKeepRunpath = "perhaps"; }) [ "hardenNeededKeepRunpath" ];
+  bind-as-a-set =
+    fails
+      (build {
+        __structuredAttrs = true;
+        hardenNeededBind = {
+          "liba.so.1" = "/nix/store/liba.so.1";
+        };
+      })
+      [ "hardenNeededBind: an attribute set is not a list" ];
+}

@@ -1,0 +1,23 @@
+# hardenNeededKeepRunpath keeps the directories that nothing needs any more; without it they go.
+{ library, program, expect }:
+let
+  liba = library { name = "a"; };
+  user =
+    keep:
+    program {
+      name = "user";
+      needs = [ liba ];
+      hardened = true;
+      attributes.hardenNeededKeepRunpath = keep;
+    };
+in
+{
+  works = expect "kept" ''
+    tag RUNPATH ${user true}/bin/user | grep -F ${liba}/lib
+    searches 0 ${user true}/bin/user
+  '';
+  otherwise-it-goes = expect "dropped" ''
+    [[ -z $(readelf --dynamic ${user false}/bin/user | grep RUNPATH) ]]
+    prints 1 ${user false}/bin/user
+  '';
+}

@@ -1,0 +1,73 @@
+# The program that the hook runs. Its Python starts isolated: what a build sets in PYTHONPATH is not for it.
+{
+  lib,
+  stdenv,
+  python3,
+  patchelf,
+}:
+let
+  python = python3.withPackages (packages: [
+    packages.pyelftools
+    packages.jinja2
+  ]);
+  wanted =
+    root: path:
+    let
+      name = lib.removePrefix (toString root + "/") (toString path);
+    in
+    lib.any (top: name == top || lib.hasPrefix (top + "/") name) [
+      "nix_harden"
+      "hooks"
+    ]
+    && baseNameOf path != "__pycache__";
+in
+stdenv.mkDerivation {
+  pname = "nix-harden";
+  version = "0.1.0";
+
+  src = builtins.path {
+    name = "nix-harden-source";
+    path = ./..;
+    filter = path: _: wanted ./.. path;
+  };
+
+  strictDeps = true;
+  nativeBuildInputs = [ python ];
+  dontConfigure = true;
+  dontBuild = true;
+
+  installPhase = ''
+    runHook preInstall
+    library=$out/lib/nix-harden
+    mkdir -p "$library" "$out/bin"
+    cp -r nix_harden hooks "$library"
+    python3 -m compileall -q --invalidation-mode unchecked-hash "$library/nix_harden"
+    cat > "$out/bin/nix-harden" <<END
+    #!${python}/bin/python3 -I
+    import os
+    import sys
+
+    sys.path.insert(0, "$library")
+    os.environ.setdefault("NIX_HARDEN_PATCHELF", "${patchelf}/bin/patchelf")
+
+    from nix_harden.cli import main
+
+    main()
+    END
+    chmod +x "$out/bin/nix-harden"
+    runHook postInstall
+  '';
+
+  doInstallCheck = true;
+  installCheckPhase = ''
+    runHook preInstallCheck
+    "$out/bin/nix-harden" --version
+    runHook postInstallCheck
+  '';
+
+  meta = {
+    description = "Bind the shared libraries of a derivation by absolute store path";
+    license = lib.licenses.mit;
+    mainProgram = "nix-harden";
+  };
+}
