@@ -1,0 +1,116 @@
+# A small nixpkgs on the host's own tools: see README.md.
+{
+  system ? "x86_64-linux",
+  overlays ? [ ],
+  # accepted for nixpkgs' sake
+  config ? { },
+  localSystem ? null,
+}:
+let
+  lib = import ./lib.nix;
+  platform = import ./platform.nix system;
+
+  packages =
+    final:
+    let
+      inherit (final) callPackage;
+      host = import ./host.nix { inherit lib system; };
+      toolchain = callPackage ./toolchain.nix { inherit host; };
+      mkStdenv =
+        cc: patchelf:
+        import ./stdenv.nix {
+          inherit
+            lib
+            host
+            platform
+            cc
+            patchelf
+            ;
+        };
+      trivial = callPackage ./trivial.nix { };
+    in
+    {
+      inherit lib system overlays config;
+      pkgs = final;
+      callPackage = lib.callPackageWith final;
+      newScope = extra: lib.callPackageWith (final // extra);
+      extend =
+        overlay:
+        import ./. {
+          inherit system config;
+          overlays = overlays ++ [ overlay ];
+        };
+      appendOverlays =
+        more:
+        import ./. {
+          inherit system config;
+          overlays = overlays ++ more;
+        };
+      buildPackages = final;
+      pkgsBuildHost = final;
+      targetPackages = final;
+
+      stdenv = mkStdenv final.gcc toolchain.patchelf;
+      stdenvNoCC = mkStdenv null toolchain.patchelf;
+
+      gcc = toolchain.cc;
+      inherit (toolchain)
+        binutils-unwrapped
+        gcc-unwrapped
+        glibc
+        patchelf
+        ;
+      binutils = toolchain.bintools;
+      libgcc = toolchain.gcc-unwrapped.lib;
+
+      inherit (host)
+        bash
+        bzip2
+        coreutils
+        diffutils
+        file
+        findutils
+        gawk
+        gnugrep
+        gnumake
+        gnupatch
+        gnused
+        gnutar
+        gzip
+        shellcheck
+        strace
+        which
+        xz
+        ;
+      bashInteractive = host.bash;
+      bashNonInteractive = host.bash;
+
+      fetchPypi = callPackage ./fetchpypi.nix { inherit host; };
+      python3 = callPackage ./python.nix { inherit host; };
+      python3Packages = final.python3.pkgs;
+      testers = callPackage ./testers.nix { };
+
+      inherit (trivial)
+        emptyDirectory
+        emptyFile
+        linkFarm
+        makeSetupHook
+        replaceVars
+        replaceVarsWith
+        runCommand
+        runCommandCC
+        runCommandLocal
+        runCommandWith
+        runtimeShell
+        symlinkJoin
+        writeScript
+        writeShellScript
+        writeShellScriptBin
+        writeText
+        writeTextDir
+        writeTextFile
+        ;
+
+    };
+in
+lib.fix (lib.foldl' (f: overlay: lib.extends overlay f) packages overlays)
