@@ -1,21 +1,31 @@
-# Every file of nix/checks is a rule, and its name says which: an attribute set of derivations that build where it holds.
+# Every file of nix/checks is a rule whose name says which, and gives its cases: derivations that build where the rule holds.
+# The result is flat: `rule--case`.
 {
   pkgs,
   nix-harden,
   nixHardenNeeded,
 }:
 let
-  support = pkgs.callPackage ./check-support.nix { inherit nixHardenNeeded; };
-  rule = file: pkgs.lib.removeSuffix ".nix" file;
-  arguments = support // {
-    inherit nix-harden nixHardenNeeded;
-  };
+  inherit (pkgs) lib;
+  scope =
+    pkgs
+    // {
+      inherit nix-harden nixHardenNeeded;
+    }
+    // pkgs.callPackage ./check-support.nix { inherit nixHardenNeeded; };
+  casesOf =
+    file:
+    let
+      rule = import (./checks + "/${file}");
+    in
+    rule (builtins.intersectAttrs (builtins.functionArgs rule) scope);
 in
 builtins.listToAttrs (
-  map (file: {
-    name = rule file;
-    value = pkgs.callPackage (./checks + "/${file}") (
-      builtins.intersectAttrs (builtins.functionArgs (import (./checks + "/${file}"))) arguments
-    );
-  }) (builtins.attrNames (builtins.readDir ./checks))
+  lib.concatMap (
+    file:
+    lib.mapAttrsToList (case: value: {
+      name = "${lib.removeSuffix ".nix" file}--${case}";
+      inherit value;
+    }) (casesOf file)
+  ) (builtins.attrNames (builtins.readDir ./checks))
 )

@@ -28,6 +28,8 @@ def check(plan: Plan, settings: Settings) -> None:
 def _differences(
     decision: Decision, objects: dict[str, Object], catalog: Catalog, settings: Settings
 ) -> Iterator[CheckFailed]:
+    if decision.skipped is not None:
+        return
     path = decision.file.paths[0]
     after = objects.get(path)
     if after is None:

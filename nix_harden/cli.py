@@ -11,7 +11,7 @@ from nix_harden import __version__
 from nix_harden.errors import HardenError, UsageError
 from nix_harden.settings import TABLE, Form, Settings, from_environ
 
-DONE, FINDINGS, USAGE, TOOL = 0, 1, 2, 3
+DONE, FINDINGS, USAGE, TOOL, INTERRUPTED = 0, 1, 2, 3, 130
 EPILOG = "exit status: 0 done, 1 findings under --strict or a failed check, 2 usage, 3 a tool or the system failed"
 
 
@@ -32,7 +32,14 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         _say(f"nix-harden: error: {error.filename or 'the system'}: {error.strerror or error}")
         status = TOOL
     except KeyboardInterrupt:
-        status = 130
+        status = INTERRUPTED
+    except Exception as error:  # a fault of this program: one sentence in a build log, the rest where it is asked for
+        if os.environ.get("NIX_HARDEN_VERBOSE", "") not in ("", "0"):
+            raise
+        _say(
+            f"nix-harden: error: a fault of nix-harden itself: {type(error).__name__}: {error}; please report it, with what NIX_HARDEN_VERBOSE=1 adds"
+        )
+        status = TOOL
     sys.exit(status)
 
 
