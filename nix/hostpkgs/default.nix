@@ -58,10 +58,10 @@ let
         binutils-unwrapped
         gcc-unwrapped
         glibc
+        libgcc
         patchelf
         ;
       binutils = toolchain.bintools;
-      libgcc = toolchain.gcc-unwrapped.lib;
 
       inherit (host)
         bash
@@ -95,6 +95,7 @@ let
         emptyFile
         linkFarm
         makeSetupHook
+        mkShell
         replaceVars
         replaceVarsWith
         runCommand

@@ -33,9 +33,17 @@ rec {
     '';
   };
 
+  # glibc opens it by name to cancel or end a thread, libstdc++ links to it: one
+  # file for both, or a program would have two.
+  libgcc = hostDerivation {
+    pname = "gcc-libgcc";
+    version = "12";
+    script = ''
+      install -D -m 644 ${multiarch}/libgcc_s.so.1 "$out/lib/libgcc_s.so.1"
+    '';
+  };
+
   # Debian's glibc with the loader's own search path moved into the store.
-  # libgcc_s.so.1 stands beside it, since glibc opens it by name to cancel or
-  # end a thread.
   glibc = hostDerivation {
     pname = "glibc";
     version = "2.36";
@@ -48,6 +56,7 @@ rec {
       "bin"
     ];
     patchLoader = ./patch-loader.py;
+    inherit libgcc;
     script = ''
       mkdir -p "$out/lib" "$dev/include" "$bin/bin"
 
@@ -64,7 +73,7 @@ rec {
           cp -L "$file" "$out/lib/$name"
         fi
       done
-      cp -L ${multiarch}/libgcc_s.so.1 "$out/lib/"
+      ln -s "$libgcc/lib/libgcc_s.so.1" "$out/lib/"
       chmod -R u+w "$out"
 
       # linker scripts
@@ -122,7 +131,7 @@ rec {
       "out"
       "lib"
     ];
-    inherit glibc patchelf;
+    inherit glibc libgcc patchelf;
     script = ''
       own=lib/gcc/${triple}/12
       mkdir -p "$out/bin" "$out/''${own%/*}" "$lib/lib" "$out/include/c++" "$out/include/${triple}/c++"
@@ -137,17 +146,20 @@ rec {
       rm -f "$out/$own/"lib{a,l,t,ub}san* "$out/$own/"libobjc* "$out/$own/"lib{cc1,itm}*
 
       # the run-time libraries, each with the one link that programs are linked by
-      for file in ${multiarch}/lib{stdc++.so.6,gcc_s.so.1,atomic.so.1,gomp.so.1,quadmath.so.0}; do
+      for file in ${multiarch}/lib{stdc++.so.6,atomic.so.1,gomp.so.1,quadmath.so.0}; do
         name=''${file##*/}
         cp -L "$file" "$lib/lib/$name"
         chmod u+w "$lib/lib/$name"
         "$patchelf/bin/patchelf" --set-rpath "$lib/lib:$glibc/lib" "$lib/lib/$name"
         rm -f "$out/$own/''${name%.so.*}.so"
+        # In gcc's own directory they would be found first, alone.
+        mv "$out/$own/''${name%.so.*}".a "$out/lib/" 2> /dev/null || true
         ln -s "$name" "$lib/lib/''${name%.so.*}.so"
       done
-      # libgcc_s needs the static half as well
-      rm "$lib/lib/libgcc_s.so"
-      cp /usr/$own/libgcc_s.so "$lib/lib/libgcc_s.so"
+      rm "$out/$own/libgcc_s.so"
+      ln -s "$libgcc/lib/libgcc_s.so.1" "$lib/lib/"
+      # a linker script, which names the static half as well
+      cp "/usr/$own/libgcc_s.so" "$lib/lib/"
 
       # Debian's gcc asks the linker for these by default, nixpkgs' does not
       "$out/bin/gcc" -dumpspecs > specs

@@ -209,7 +209,7 @@ rec {
     {
       src,
       replacements,
-      name ? baseNameOf (toString src),
+      name ? baseNameOf (builtins.unsafeDiscardStringContext (toString src)),
       dir ? "",
       isExecutable ? false,
       ...
@@ -227,6 +227,33 @@ rec {
       ${lib.optionalString isExecutable ''chmod +x "$target"''}
     '';
   replaceVars = src: replacements: replaceVarsWith { inherit src replacements; };
+
+  # A derivation whose environment is that of the packages in `inputsFrom`.
+  mkShell =
+    {
+      name ? "nix-shell",
+      packages ? [ ],
+      inputsFrom ? [ ],
+      ...
+    }@args:
+    let
+      gather = attr: (args.${attr} or [ ]) ++ lib.concatMap (pkg: pkg.${attr} or [ ]) inputsFrom;
+    in
+    stdenv.mkDerivation (
+      removeAttrs args [
+        "packages"
+        "inputsFrom"
+      ]
+      // {
+        inherit name;
+        nativeBuildInputs = packages ++ gather "nativeBuildInputs";
+        buildInputs = gather "buildInputs";
+        propagatedBuildInputs = gather "propagatedBuildInputs";
+        phases = [ "buildPhase" ];
+        buildPhase = ''export > "$out"'';
+        preferLocalBuild = true;
+      }
+    );
 
   emptyFile = writeText "empty-file" "";
   emptyDirectory = runCommandLocal "empty-directory" { } ''mkdir "$out"'';

@@ -32,6 +32,13 @@ fi
 
 # Without the host's directories, which gcc names by default, and its loader.
 declare static='' shared='' relocatable=''
+for arg in "${given[@]}"; do
+  case $arg in
+    -static | -static-pie | --no-dynamic-linker) static=1 ;;
+    -shared | -Bshareable) shared=1 ;;
+    -r | -i | --relocatable) relocatable=1 ;;
+  esac
+done
 n=${#given[@]}
 for ((i = 0; i < n; i++)); do
   arg=${given[i]}
@@ -39,20 +46,15 @@ for ((i = 0; i < n; i++)); do
   case $arg in
     -L/*) pure "${arg#-L}" || continue ;;
     -L | -rpath | --rpath | -dynamic-linker | --dynamic-linker)
-      if ! pure "$next"; then
+      # glibc crashes in a static-pie program that has a search path
+      if [[ $static && $arg == *-rpath ]] || ! pure "$next"; then
         i=$((i + 1))
         continue
       fi
       ;;
     -rpath=* | --rpath=* | -dynamic-linker=* | --dynamic-linker=*)
-      pure "${arg#*=}" || continue
+      [[ ! $static || $arg != *-rpath=* ]] && pure "${arg#*=}" || continue
       ;;
-    -static | -Bstatic | -static-pie | --no-dynamic-linker)
-      # -Bstatic alone is about the libraries that follow
-      [[ $arg == -Bstatic ]] || static=1
-      ;;
-    -shared | -Bshareable) shared=1 ;;
-    -r | -i | --relocatable) relocatable=1 ;;
     -plugin | -soname | -h | -o | -plugin-opt)
       params+=("$arg")
       i=$((i + 1))
