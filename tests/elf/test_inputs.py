@@ -1,0 +1,215 @@
+"""Resolve: a name that an object's own search does not find is looked for in the outputs, then in the inputs' closure."""
+
+from pathlib import Path
+
+import pytest
+from support.dynamic import names
+from support.source import function, prints
+from support.store import Package, Store, patchelf
+from support.trace import run
+
+
+@pytest.fixture
+def app(store: Store) -> Package:
+    return store.package("app")
+
+
+def lost(app: Package, *needs: Path) -> Path:
+    """A program that the loader cannot start, since nothing tells it where its libraries are."""
+    program = app.program("app", prints("a"), needs=needs, rpath=[app.store.libc])
+    ran = run(program)
+    assert ran.status == 127
+    assert "cannot open shared object file" in ran.err
+    return program
+
+
+def test_the_outputs_answer(store: Store, app: Package) -> None:
+    lib = store.package("app-lib")
+    program = lost(app, lib.library("liba.so.1", function("a", 1), directory="lib/private"))
+    store.harden(app, lib)
+    assert run(program).said == (0, "1\n", "")
+    assert run(program).misses == ()
+
+
+@pytest.mark.parametrize("directory", ["lib", "lib64", "lib32"])
+def test_the_inputs_answer(store: Store, app: Package, directory: str) -> None:
+    liba = store.package("liba")
+    program = lost(app, liba.library("liba.so.1", function("a", 1), directory=directory))
+    store.harden(app, inputs=[liba])
+    assert run(program).said == (0, "1\n", "")
+    assert run(program).misses == ()
+
+
+@pytest.mark.parametrize("steps", [1, 2])
+def test_what_the_inputs_propagate_answers(store: Store, app: Package, steps: int) -> None:
+    liba = store.package("liba")
+    program = lost(app, liba.library("liba.so.1", function("a", 1)))
+    above = liba
+    for step in range(steps):
+        package = store.package(f"step-{step}")
+        (package.path / "nix-support").mkdir()
+        (package.path / "nix-support" / "propagated-build-inputs").write_text(f" {above.path} \n")
+        above = package
+    store.harden(app, inputs=[above])
+    assert run(program).said == (0, "1\n", "")
+
+
+def test_what_the_inputs_libraries_name_in_their_runpath_answers(store: Store, app: Package) -> None:
+    liba, libb = store.package("liba"), store.package("libb")
+    a = liba.library("liba.so.1", function("a", 1))
+    libb.library("libb.so.1", function("b", 10, ["a"]), needs=[a])
+    program = lost(app, a)
+    store.harden(app, inputs=[libb])
+    assert run(program).said == (0, "1\n", "")
+
+
+def test_what_the_inputs_libraries_need_by_path_answers(store: Store, app: Package) -> None:
+    """A hardened input names its own inputs in NEEDED, and no longer in RUNPATH."""
+    liba, libb = store.package("liba"), store.package("libb")
+    a = liba.library("liba.so.1", function("a", 1))
+    b = libb.library("libb.so.1", function("b", 10, ["a"]), needs=[a])
+    store.harden(libb)
+    assert names(b).runpath is None
+    program = lost(app, a)
+    store.harden(app, inputs=[libb])
+    assert run(program).said == (0, "1\n", "")
+
+
+def test_an_input_for_another_machine_does_not_answer(store: Store, app: Package) -> None:
+    liba, small = store.package("liba"), store.package("liba-32")
+    small.library("liba.so.1", function("a", 9), flags=["-m32"], rpath=[])
+    program = lost(app, liba.library("liba.so.1", function("a", 1)))
+    store.harden(app, inputs=[small, liba])
+    assert run(program).said == (0, "1\n", "")
+
+
+def test_an_objects_own_search_comes_before_the_outputs(store: Store, app: Package) -> None:
+    liba = store.package("liba")
+    program = app.program("app", prints("a"), needs=[liba.library("liba.so.1", function("a", 1))])
+    app.library("liba.so.1", function("a", 9))
+    before = run(program)
+    store.harden(app, inputs=[liba])
+    assert run(program).behaviour == before.behaviour
+    assert run(program).out == "1\n"
+
+
+def test_the_outputs_come_before_the_inputs(store: Store, app: Package) -> None:
+    liba = store.package("liba")
+    program = lost(app, liba.library("liba.so.1", function("a", 1)))
+    app.library("liba.so.1", function("a", 9))
+    store.harden(app, inputs=[liba])
+    assert run(program).said == (0, "9\n", "")
+
+
+def test_two_different_files_are_nobodys_guess(store: Store, app: Package) -> None:
+    one, two = store.package("one"), store.package("two")
+    first, second = (package.library("liba.so.1", function("a", value)) for value, package in enumerate((one, two)))
+    program = lost(app, first)
+    answer = store.harden(app, inputs=[one, two])
+    assert names(program).needed[0] == "liba.so.1"
+    warning = next(line for line in answer.err.splitlines() if "warning" in line)
+    for word in (program, "liba.so.1", "two different files", first, second, "hardenNeededBind"):
+        assert str(word) in warning
+    assert str(store.libc) in (names(program).runpath or ""), "a bare name keeps the search path"
+
+
+def test_bind_settles_it_library_by_library(store: Store, app: Package) -> None:
+    """No search path can take liba.so.1 of the one and libb.so.1 of the other."""
+    one, two = store.package("one"), store.package("two")
+    for value, package in enumerate((one, two)):
+        package.library("liba.so.1", function("a", value))
+        package.library("libb.so.1", function("b", 10 + value))
+    program = app.program("app", prints("a", "b"), needs=[one.lib / "liba.so.1", one.lib / "libb.so.1"], rpath=[])
+    bind = [f"liba.so.1={one.lib}/liba.so.1", f"libb.so.1={two.lib}/libb.so.1"]
+    store.harden(app, inputs=[one, two], options=[word for pair in bind for word in ("--bind", pair)])
+    assert run(program).said == (0, "0\n11\n", "")
+
+
+def test_bind_goes_before_the_objects_own_search(store: Store, app: Package) -> None:
+    one, two = store.package("one"), store.package("two")
+    first, second = (package.library("liba.so.1", function("a", value)) for value, package in enumerate((one, two)))
+    program = app.program("app", prints("a"), needs=[first])
+    assert run(program).out == "0\n"
+    store.harden(app, options=["--bind", f"liba.so.1={second}"])
+    assert run(program).said == (0, "1\n", "")
+
+
+def test_one_file_under_two_names_is_one_file(store: Store, app: Package) -> None:
+    one, farm = store.package("one"), store.package("farm")
+    liba = one.library("liba.so.1", function("a", 1))
+    farm.lib.mkdir()
+    (farm.lib / "liba.so.1").symlink_to(liba)
+    program = lost(app, liba)
+    store.harden(app, inputs=[farm, one])
+    assert run(program).said == (0, "1\n", "")
+    assert names(program).needed[0] == str(liba), "not through the farm, which would keep one more store path alive"
+
+
+def test_two_different_files_of_the_outputs_are_nobodys_guess(store: Store, app: Package) -> None:
+    program = lost(app, *(app.library("liba.so.1", function("a", 1), directory=place) for place in ("lib/a",)))
+    app.library("liba.so.1", function("a", 2), directory="lib/b")
+    answer = store.harden(app)
+    assert names(program).needed[0] == "liba.so.1"
+    for place in ("a", "b"):
+        assert f"{app.lib}/{place}/liba.so.1" in answer.err
+
+
+def test_a_name_found_nowhere_stays_bare_and_the_log_says_what_was_tried(store: Store, app: Package) -> None:
+    gone, here = store.package("gone"), store.package("here")
+    here.library("libz.so.1", function("z", 1))
+    liba = gone.library("liba.so.1", function("a", 1))
+    program = app.program("app", prints("a"), needs=[liba], rpath=[gone.lib, here.lib])
+    liba.unlink()
+    answer = store.harden(app, inputs=[here])
+    warning = next(line for line in answer.err.splitlines() if "warning" in line)
+    for word in (program, "liba.so.1 stays bare", gone.lib, here.lib, store.libc):
+        assert str(word) in warning
+    assert names(program).needed[0] == "liba.so.1"
+
+
+def test_the_trail_says_why_each_candidate_was_refused(store: Store, app: Package) -> None:
+    text, small, dangling = (store.package(name) for name in ("text", "small", "dangling"))
+    liba = store.package("liba").library("liba.so.1", function("a", 1))
+    for package in (text, dangling):
+        package.lib.mkdir()
+    (text.lib / "liba.so.1").write_text("INPUT(-la)")
+    (dangling.lib / "liba.so.1").symlink_to("nowhere")
+    small.library("liba.so.1", function("a", 9), flags=["-m32"], rpath=[])
+    app.program("app", prints("a"), needs=[liba], rpath=[])
+    answer = store.harden(app, inputs=[text, small, dangling])
+    for package, why in ((text, "not an ELF file"), (dangling, "a dangling link"), (small, "for 32-bit little-endian 386")):
+        assert f"{package.lib}/liba.so.1: {why}" in answer.err
+
+
+@pytest.mark.parametrize("fault", ["not found", "two different files"])
+def test_strict_makes_it_a_failure_and_writes_nothing(store: Store, app: Package, fault: str) -> None:
+    one, two = store.package("one"), store.package("two")
+    liba, _ = (package.library("liba.so.1", function("a", value)) for value, package in enumerate((one, two)))
+    program = lost(app, liba)
+    before = program.read_bytes()
+    inputs = [one, two] if fault == "two different files" else []
+    answer = store.harden(app, inputs=inputs, options=["--strict"], status=1)
+    assert fault in answer.err
+    assert program.read_bytes() == before
+
+
+def test_an_input_outside_the_store_does_not_answer(store: Store, app: Package, tmp_path: Path) -> None:
+    outside = Package(store, tmp_path / "outside")
+    program = lost(app, outside.library("liba.so.1", function("a", 1)))
+    store.harden(app, inputs=[outside])
+    assert names(program).needed[0] == "liba.so.1"
+
+
+def test_an_input_that_shrink_rpath_dropped_answers(store: Store, app: Package) -> None:
+    """`patchelf --shrink-rpath` drops every directory of a hardened library, since it knows bare names only."""
+    liba, libb = store.package("liba"), store.package("libb")
+    a = liba.library("liba.so.1", function("a", 1))
+    store.harden(liba)
+    b = libb.library("libb.so.1", function("b", 10, ["a"]), needs=[a])
+    program = app.program("app", prints("a", "b"), needs=[a, b])
+    before = run(program)
+    patchelf("--shrink-rpath", program)
+    assert str(liba.lib) not in (names(program).runpath or "")
+    store.harden(app, inputs=[liba, libb])
+    assert run(program).behaviour == before.behaviour
+    assert not [name for name in names(program).needed if not name.startswith("/")]

@@ -1,0 +1,208 @@
+"""Resolve: a bare NEEDED is bound to the file that ld.so finds for that object today."""
+
+import os
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from support import bytes as raw
+from support.dynamic import names
+from support.source import function, prints
+from support.store import Package, Store
+from support.trace import run
+
+
+def finds(store: Store, rpath: Callable[[Package, list[Package]], list[object]], tag: str = "RUNPATH") -> Path:
+    """A program that needs liba.so.1, of which there are three: they answer 0, 1 and 2."""
+    places = [store.package(f"liba-{value}") for value in range(3)]
+    libraries = [place.library("liba.so.1", function("a", value)) for value, place in enumerate(places)]
+    app = store.package("app")
+    path = [str(entry) for entry in (*rpath(app, places), store.libc)]
+    return app.program("app", prints("a"), needs=libraries[:1], rpath=path, tag=tag)
+
+
+def bound(store: Store, program: Path) -> str:
+    """Harden the program's package; what it maps must stay, and nothing may be searched. The name it is bound to."""
+    before = run(program)
+    assert before.status == 0, before.err
+    store.harden(store.package("app"))
+    after = run(program)
+    assert after.behaviour == before.behaviour
+    assert after.misses == ()
+    return names(program).needed[0]
+
+
+@pytest.mark.parametrize("tag", ["RUNPATH", "RPATH"])
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 0)])
+def test_the_first_directory_that_has_the_name_wins(store: Store, order: tuple[int, ...], tag: str) -> None:
+    program = finds(store, lambda app, libs: [libs[place].lib for place in order], tag)
+    assert bound(store, program) == f"{store.package(f'liba-{order[0]}').lib}/liba.so.1"
+
+
+def test_a_directory_without_the_name_is_passed_over(store: Store) -> None:
+    program = finds(store, lambda app, libs: [app.path, store.path / "not-there" / "lib", libs[1].lib, libs[0].lib])
+    assert bound(store, program) == f"{store.package('liba-1').lib}/liba.so.1"
+
+
+def test_rpath_is_ignored_where_there_is_a_runpath(store: Store) -> None:
+    program = finds(store, lambda app, libs: [libs[1].lib, libs[2].lib])
+    whole = names(program).runpath or ""
+    suffix = raw.dynamic(program)[raw.DT_RUNPATH][1] + len(f"{store.package('liba-1').lib}:")
+    raw.retag(program, raw.DT_DEBUG, raw.DT_RPATH, suffix)
+    assert names(program).rpath == f"{store.package('liba-2').lib}:{store.libc}"
+    assert names(program).runpath == whole
+    assert bound(store, program) == f"{store.package('liba-1').lib}/liba.so.1"
+
+
+@pytest.mark.parametrize("token", ["$ORIGIN", "${ORIGIN}"])
+def test_origin_is_the_directory_of_the_object(store: Store, token: str) -> None:
+    program = finds(store, lambda app, libs: [f"{token}/../lib"])
+    own = store.package("app").library("liba.so.1", function("a", 9))
+    assert bound(store, program) == str(own)
+    assert run(program).out == "9\n"
+
+
+def test_a_word_that_only_begins_as_a_token_is_none(store: Store) -> None:
+    program = finds(store, lambda app, libs: [f"{app.path}/$ORIGINAL", libs[1].lib])
+    literal = store.package("app").library("liba.so.1", function("a", 9), directory="$ORIGINAL")
+    assert bound(store, program) == str(literal)
+
+
+def dst_lib(store: Store) -> str:
+    return _diagnosis(store, "dl_dst_lib")
+
+
+def dst_platform(store: Store) -> str:
+    return _diagnosis(store, "dl_platform")
+
+
+def _diagnosis(store: Store, key: str) -> str:
+    """What the loader says of itself."""
+    said = subprocess.run([store.loader, "--list-diagnostics"], capture_output=True, text=True, check=True).stdout
+    return next(line.partition("=")[2].strip('"') for line in said.splitlines() if line.startswith(key + "="))
+
+
+@pytest.mark.parametrize(
+    ("token", "value"),
+    [("$LIB", dst_lib), ("${LIB}", dst_lib), ("$PLATFORM", dst_platform), ("${PLATFORM}", dst_platform)],
+)
+def test_tokens_mean_what_the_loader_says(store: Store, token: str, value: Callable[[Store], str]) -> None:
+    program = finds(store, lambda app, libs: [f"{app.path}/{token}"])
+    own = store.package("app").library("liba.so.1", function("a", 9), directory=value(store))
+    assert bound(store, program) == str(own)
+
+
+def test_where_the_processor_decides_by_platform_the_name_stays_bare(store: Store) -> None:
+    program = finds(store, lambda app, libs: [f"{app.path}/$PLATFORM", libs[1].lib])
+    store.package("app").library("liba.so.1", function("a", 9), directory=dst_platform(store))
+    before = run(program)
+    answer = store.harden(store.package("app"))
+    assert names(program).needed[0] == "liba.so.1"
+    assert "liba.so.1 stays bare: two different files" in answer.err
+    assert run(program).behaviour == before.behaviour
+
+
+def test_a_library_of_another_class_is_passed_over(store: Store) -> None:
+    program = finds(store, lambda app, libs: [app.lib, libs[1].lib])
+    store.package("app").library("liba.so.1", function("a", 9), flags=["-m32"], rpath=[])
+    assert bound(store, program) == f"{store.package('liba-1').lib}/liba.so.1"
+
+
+def test_a_library_for_another_machine_is_passed_over(store: Store) -> None:
+    program = finds(store, lambda app, libs: [libs[0].lib, libs[1].lib])
+    raw.poke(store.package("liba-0").lib / "liba.so.1", raw.E_MACHINE, bytes([raw.AARCH64, 0]))
+    assert bound(store, program) == f"{store.package('liba-1').lib}/liba.so.1"
+
+
+@pytest.mark.parametrize(("offset", "value"), [(raw.EI_OSABI, 9), (raw.EI_DATA, 2)], ids=["OS ABI", "byte order"])
+def test_a_library_that_the_loader_refuses_is_never_bound(store: Store, offset: int, value: int) -> None:
+    """The loader does not start a program that meets one; bound past it, the program starts."""
+    program = finds(store, lambda app, libs: [libs[0].lib, libs[1].lib])
+    raw.poke(store.package("liba-0").lib / "liba.so.1", offset, bytes([value]))
+    assert run(program).status == 127
+    store.harden(store.package("app"))
+    assert names(program).needed[0] == f"{store.package('liba-1').lib}/liba.so.1"
+    assert run(program).said == (0, "1\n", "")
+
+
+def test_a_gnu_os_abi_is_the_same_as_system_v(store: Store) -> None:
+    program = finds(store, lambda app, libs: [libs[0].lib, libs[1].lib])
+    raw.poke(store.package("liba-0").lib / "liba.so.1", raw.EI_OSABI, bytes([3]))
+    assert bound(store, program) == f"{store.package('liba-0').lib}/liba.so.1"
+
+
+def test_the_directory_of_the_interpreters_libc_is_searched_last(store: Store) -> None:
+    """As in nixpkgs, where that directory is the loader's own default and stands in no RUNPATH."""
+    app = store.package("app")
+    liba = app.library("liba.so.1", function("a", 1))
+    program = app.program("app", prints("a"), needs=[liba], rpath=[app.lib])
+    before = run(program)
+    store.harden(app)
+    after = run(program)
+    assert names(program).needed == (str(liba), str(store.libc / "libc.so.6"))
+    assert after.said == before.said
+    assert [os.stat(path).st_ino for path in after.mapped] == [os.stat(path).st_ino for path in before.mapped]
+    assert after.misses == ()
+
+
+def test_a_library_without_interpreter_has_that_of_the_outputs_programs(store: Store) -> None:
+    app = store.package("app")
+    liba = app.library("liba.so.1", "int puts(const char *); int a(void) { return puts(\"called\"); }", rpath=[])
+    program = app.program("app", prints("a"), needs=[liba], rpath=[app.lib])
+    before = run(program)
+    store.harden(app)
+    assert names(liba).needed == (str(store.libc / "libc.so.6"),)
+    assert run(program).said == before.said
+    assert run(program).misses == ()
+
+
+def test_a_linked_directory_is_followed_to_the_file(store: Store) -> None:
+    program = finds(store, lambda app, libs: [app.path / "link", libs[1].lib])
+    (store.package("app").path / "link").symlink_to(store.package("liba-2").lib)
+    assert bound(store, program) == f"{store.package('liba-2').lib}/liba.so.1"
+
+
+def test_entries_with_dots_and_doubled_slashes_are_bound_in_their_plain_form(store: Store) -> None:
+    program = finds(store, lambda app, libs: [f"{app.path}//../{libs[1].path.name}/./lib//"])
+    assert bound(store, program) == f"{store.package('liba-1').lib}/liba.so.1"
+
+
+def test_the_environment_of_the_build_does_not_matter(store: Store) -> None:
+    program = finds(store, lambda app, libs: [libs[0].lib])
+    before = run(program)
+    library_path = {"LD_LIBRARY_PATH": str(store.package("liba-1").lib)}
+    store.harden(store.package("app"), environ=library_path)
+    assert run(program).behaviour == before.behaviour
+
+
+def test_a_library_found_by_the_rpath_of_its_user_is_the_same_after(store: Store) -> None:
+    """DT_RPATH of a program serves its libraries as well, where these have no RUNPATH."""
+    liba, other = store.package("liba"), store.package("other")
+    a = liba.library("liba.so.1", function("a", 1))
+    other.library("liba.so.1", function("a", 2))
+    app = store.package("app")
+    b = app.library("libb.so.1", function("b", 10, ["a"]), needs=[a], rpath=[])
+    program = app.program("app", prints("b"), needs=[b], rpath=[app.lib, liba.lib, store.libc], tag="RPATH")
+    before = run(program)
+    store.harden(app, inputs=[liba])
+    after = run(program)
+    assert after.behaviour == before.behaviour
+    assert after.misses == ()
+    assert names(b).needed == (str(a),)
+
+
+@pytest.mark.parametrize("first", ["", "lib", "/not/in/the/store", "$ORIGIN/../../../elsewhere"])
+def test_behind_a_directory_that_another_machine_may_fill_the_name_stays_bare(store: Store, first: str) -> None:
+    program = finds(store, lambda app, libs: [first, libs[1].lib])
+    before = run(program)
+    answer = store.harden(store.package("app"))
+    assert names(program).needed[0] == "liba.so.1"
+    assert "liba.so.1 (may be overridden)" in answer.err
+    assert names(program).runpath == f"{first}:{store.package('liba-1').lib}:{store.libc}"
+    assert run(program).behaviour == before.behaviour
+
+
+def test_before_a_directory_that_another_machine_may_fill_the_name_is_bound(store: Store) -> None:
+    program = finds(store, lambda app, libs: [libs[1].lib, store.libc, "/not/in/the/store"])
+    assert bound(store, program) == f"{store.package('liba-1').lib}/liba.so.1"

@@ -1,0 +1,180 @@
+"""Harden a store as a user would, and watch what its programs do and what its loader maps, before and after.
+
+ld.so is the oracle: `ld.so --list` resolves an object's whole closure and runs none of it, so that every failing open under
+strace is the loader's own.
+"""
+
+import contextlib
+import os
+import re
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from real.debstore import Package, Store, load
+
+T = TypeVar("T")
+
+TIMEOUT = 30
+NOBODY = 65534
+FAILED_OPEN = re.compile(r'open(?:at)?\((?:AT_FDCWD, )?"([^"]*)".*\) = -1 E')
+LISTED = re.compile(r"\t(?:(?P<name>\S.*) => )?(?P<path>/.*?|not found)(?: \(0x[0-9a-f]+\))?$")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run of a program showed: its exit status (negative: the signal), and both streams."""
+
+    status: int | str
+    stdout: bytes
+    stderr: bytes
+
+
+@dataclass(frozen=True)
+class Closure:
+    """What the loader maps for one object: the files in its order, and the names that it found nowhere."""
+
+    files: tuple[str, ...]
+    missing: frozenset[str]
+    status: int
+
+
+class Trial:
+    """A store in two states, as it was and hardened, of which one at a time lies at the path that its files name."""
+
+    def __init__(self, dest: Path) -> None:
+        """Harden the store in DEST; a copy of it as it was is kept beside."""
+        self.dest = dest
+        self.store = load(dest)
+        self.aside = dest / "aside"
+        shutil.rmtree(self.aside, ignore_errors=True)
+        shutil.copytree(self.store.directory, self.aside, symlinks=True)
+        self.log = harden(self.store)
+
+    @contextlib.contextmanager
+    def unhardened(self) -> Iterator[None]:
+        """Within, the store is as it was before."""
+        self._swap()
+        try:
+            yield
+        finally:
+            self._swap()
+
+    def both(self, look: Callable[[], T]) -> tuple[T, T]:
+        """What `look` sees before and after."""
+        with self.unhardened():
+            before = look()
+        return before, look()
+
+    def _swap(self) -> None:
+        between = self.dest / "between"
+        self.store.directory.rename(between)
+        self.aside.rename(self.store.directory)
+        between.rename(self.aside)
+
+
+def harden(store: Store) -> dict[str, str]:
+    """Harden each package in dependency order with the command line; what it said, by package.
+
+    Raises CalledProcessError, after printing those words, where a run fails.
+    """
+    return {package.name: fixup(store, package) for package in store.packages}
+
+
+def fixup(store: Store, package: Package, *options: str) -> str:
+    """One run of `nix_harden fixup` on one package, with the dependencies' closure as inputs; what it said."""
+    inputs = [word for path in package.deps for word in ("--input", path)]
+    argv = [sys.executable, "-m", "nix_harden", "fixup", "--output", f"out={package.path}", *inputs, *options]
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("NIX_")}
+    done = subprocess.run(
+        argv, env=environment | {"NIX_STORE": str(store.directory)}, capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        print(done.stderr, file=sys.stderr)
+        done.check_returncode()
+    return done.stderr
+
+
+def closure(loader: Path, path: Path) -> Closure:
+    """The object closure of a program or library, by its own loader's word."""
+    done = subprocess.run([loader, "--list", path], capture_output=True, check=False, env={"LC_ALL": "C"})
+    return read_listing(os.fsdecode(done.stdout), done.returncode)
+
+
+def read_listing(text: str, status: int) -> Closure:
+    """The answer of `ld.so --list`, each file by its real path, without the loader and the kernel's own object."""
+    files, missing = [], set()
+    for line in text.splitlines():
+        match = LISTED.match(line)
+        if match is None:
+            continue
+        if match["path"] == "not found":
+            missing.add(match["name"])
+        else:
+            files.append(os.path.realpath(match["path"]))
+    own = [file for file in files if not os.path.basename(file).startswith("ld-linux")]
+    return Closure(tuple(dict.fromkeys(own)), frozenset(missing), status)
+
+
+def failing_opens(loader: Path, path: Path) -> int:
+    """How many files the loader tries to open in vain before it would start `path`."""
+    argv = ["strace", "-qq", "-e", "trace=open,openat", "-e", "signal=none", "--", loader, "--list", path]
+    done = subprocess.run(argv, capture_output=True, text=True, errors="surrogateescape", check=False, env={"LC_ALL": "C"})
+    opens = [match for line in done.stderr.splitlines() if (match := FAILED_OPEN.search(line))]
+    return sum(".so" in os.path.basename(match[1]) for match in opens)
+
+
+def environment(store: Store, home: Path) -> dict[str, str]:
+    """What programs of a store need to find their data in it rather than on the host."""
+
+    def places(pattern: str) -> str:
+        found = (str(path) for package in store.packages for path in sorted(Path(package.path).glob(pattern)))
+        return ":".join(found)
+
+    return {
+        "HOME": str(home),
+        "LC_ALL": "C.UTF-8",
+        "TZ": "UTC",
+        "TERM": "dumb",
+        "PATH": places("bin"),
+        "XDG_DATA_DIRS": places("share"),
+        "RUBYLIB": places("lib/ruby/3.*") + ":" + places("lib/ruby/vendor_ruby"),
+        "GEM_PATH": places("share/rubygems-integration/*"),
+        "MAGIC": places("lib/file/magic.mgc"),
+    }
+
+
+def run(argv: Sequence[str | Path], env: Mapping[str, str], cwd: Path, stdin: bytes = b"") -> Outcome:
+    """Run a program to its end, or for TIMEOUT seconds; as nobody where we are root, since it may be any program."""
+    who = {"user": NOBODY, "group": NOBODY, "extra_groups": []} if os.geteuid() == 0 else {}
+    try:
+        done = subprocess.run(
+            argv, input=stdin, capture_output=True, env=env, cwd=cwd, timeout=TIMEOUT, check=False, **who
+        )
+    except subprocess.TimeoutExpired as error:
+        return Outcome("timeout", error.stdout or b"", error.stderr or b"")
+    except OSError as error:
+        return Outcome(f"not started: {error.strerror}", b"", b"")
+    return Outcome(done.returncode, done.stdout, done.stderr)
+
+
+def median_times(trial: Trial, once: Callable[[], object], rounds: int) -> tuple[float, float]:
+    """The median wall time in seconds before and after, of runs that alternate."""
+    before, after = [], []
+    for _ in range(rounds):
+        with trial.unhardened():
+            before.append(_timed(once))
+        after.append(_timed(once))
+    return statistics.median(before), statistics.median(after)
+
+
+def _timed(once: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    once()
+    return time.perf_counter() - start
