@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from nix_harden.elf import read_object
 from nix_harden.errors import HardenError, MalformedElf, ReadError
-from nix_harden.model import Abi, Candidate, File, Kind, Object, Output, Tried
+from nix_harden.model import ABSENT, Abi, Candidate, File, Kind, Object, Output, Tried
 from nix_harden.search import expand, own_text
 from nix_harden.settings import Settings
 
@@ -78,22 +78,23 @@ class Catalog:
             for path in _entries(output.path):
                 self._by_name.setdefault(os.path.basename(path), []).append(path)
 
-    def look(self, path: str, name: str, abi: Abi) -> Candidate | Tried:
-        """The candidate at `path` for a NEEDED `name` of an object of `abi`, or why the loader would pass it over."""
+    def look(self, path: str, abi: Abi) -> Candidate | Tried:
+        """The candidate at `path` for an object of `abi`, or why the loader would pass it over."""
+        directory = os.path.dirname(path)
         if not os.path.lexists(path):
-            return Tried(path, "not there")
+            return Tried(directory, ABSENT)
         real = os.path.realpath(path)
         found = self._read(real)
         if isinstance(found, HardenError):
-            return Tried(path, str(found))
+            return Tried(directory, str(found))
         if found is None:
-            return Tried(path, "a dangling link" if not os.path.exists(path) else "not an ELF file")
+            return Tried(directory, "a dangling link" if not os.path.exists(path) else "not an ELF file")
         if found.abi != abi:
-            return Tried(path, f"for {found.abi}, not {abi}")
+            return Tried(directory, f"for {found.abi}, not {abi}")
         if found.kind is Kind.OTHER:
-            return Tried(path, "not a shared object")
+            return Tried(directory, "not a shared object")
         return Candidate(
-            path, real, self._bound(path, real, name, found), found.abi, found.soname, self._is_stub(path, real, found)
+            path, real, self._bound(path, real, found), found.abi, found.soname, self._is_stub(path, real, found)
         )
 
     def has_variants(self, directory: str, name: str) -> bool:
@@ -144,17 +145,18 @@ class Catalog:
                 self._objects[real] = error
         return self._objects[real]
 
-    def _bound(self, path: str, real: str, name: str, found: Object) -> str:
+    def _bound(self, path: str, real: str, found: Object) -> str:
         """The name to bind: in the file's own directory, so that it equals its SONAME and keeps no second store path alive.
 
         A library whose search path says $ORIGIN keeps the directory by which it was found, since the loader takes its
         origin from there.
         """
+        directory, name = os.path.split(path)
         beside = os.path.join(os.path.dirname(real), name)
         text, _ = own_text(found)
         if "ORIGIN" not in text and os.path.realpath(beside) == real:
             return beside
-        return os.path.join(os.path.normpath(os.path.dirname(path)), name)
+        return os.path.join(os.path.normpath(directory), name)
 
     def _is_stub(self, path: str, real: str, found: Object) -> bool:
         if found.soname is None:

@@ -50,5 +50,5 @@ def _meaning(obj: Object, origin: str, name: str, catalog: Catalog, settings: Se
     if "/" not in name:
         candidate = own_search(obj, origin, name, catalog, settings).candidate
         return candidate.real if candidate else NOTHING
-    answer = catalog.look(name, os.path.basename(name), obj.abi) if os.path.isabs(name) else None
+    answer = catalog.look(name, obj.abi) if os.path.isabs(name) else None
     return answer.real if isinstance(answer, Candidate) else NOTHING

@@ -100,9 +100,12 @@ class Candidate:
     variants: bool = False
 
 
+ABSENT = "not there"
+
+
 @dataclass(frozen=True, slots=True)
 class Tried:
-    """A place where a name was looked for, and why it was not taken."""
+    """A directory where a name was looked for, and why nothing was taken; ABSENT where no entry bears the name."""
 
     path: str
     why: str

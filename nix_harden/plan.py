@@ -62,7 +62,7 @@ def _resolutions(file: File, catalog: Catalog, settings: Settings) -> tuple[Reso
 def _resolution(obj: Object, origin: str, name: str, catalog: Catalog, settings: Settings) -> Resolution:
     if "/" not in name:
         return resolve(obj, origin, name, catalog, settings)
-    answer = catalog.look(name, os.path.basename(name), obj.abi) if os.path.isabs(name) else None
+    answer = catalog.look(name, obj.abi) if os.path.isabs(name) else None
     return Resolution(name, answer if isinstance(answer, Candidate) else None, "a path", True)
 
 
@@ -144,9 +144,7 @@ def _directories(obj: Object, text: str, needed: Sequence[Verdict], lost: Sequen
     added = []
     for verdict in needed:
         directory = os.path.dirname(verdict.new or "")
-        answers = any(
-            isinstance(catalog.look(os.path.join(directory, name), name, obj.abi), Candidate) for name in lost
-        )
+        answers = any(isinstance(catalog.look(os.path.join(directory, name), obj.abi), Candidate) for name in lost)
         if directory and directory not in have and not answers:
             have.add(directory)
             added.append(directory)

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from nix_harden.model import File, Kind, Object, Resolution
+from nix_harden.model import ABSENT, File, Kind, Object, Resolution
 from nix_harden.settings import Settings, matches
 
 LOADERS = ("ld-linux*.so.*", "ld64.so.*", "ld.so.*", "ld-musl-*.so.*", "libc.musl-*.so.*")
@@ -110,6 +110,12 @@ def _stub(case: NeededCase, settings: Settings) -> str | None:
     return _when(candidate.stub or in_stubs(candidate.path) or in_stubs(candidate.real), candidate.path)
 
 
+def _trail(resolution: Resolution) -> str:
+    """Each place that was tried, once; why only where something of that name was there."""
+    tried = {at.path: at.why for at in resolution.tried}
+    return "; ".join(path if why == ABSENT else f"{path} ({why})" for path, why in tried.items())
+
+
 def in_stubs(path: str) -> bool:
     return "stubs" in path.split("/")
 
@@ -205,7 +211,7 @@ NEEDED_RULES: tuple[Rule[NeededCase], ...] = (
     Rule(
         "may be overridden",
         "a directory that comes first in the search path is not in the store, so it may hold the name at run time",
-        lambda case, _: None if case.resolution.impure is None else case.resolution.impure or "the current directory",
+        lambda case, _: case.resolution.impure,
     ),
     Rule("stub", "it stands for a library that takes its place at run time", _stub),
     Rule(

@@ -18,7 +18,7 @@ def resolve(obj: Object, origin: str, name: str, catalog: Catalog, settings: Set
     tried: list[Tried] = []
     for library, path in settings.bind:
         if library == name:
-            match catalog.look(os.path.normpath(path), name, obj.abi):
+            match catalog.look(os.path.normpath(path), obj.abi):
                 case Candidate() as candidate:
                     chosen = Candidate(candidate.path, candidate.real, candidate.path, candidate.abi, candidate.soname)
                     return Resolution(name, chosen, "bind")
@@ -32,7 +32,7 @@ def resolve(obj: Object, origin: str, name: str, catalog: Catalog, settings: Set
         ("the outputs", catalog.output_paths(name)),
         ("the inputs", tuple(os.path.join(place, name) for place in catalog.input_places())),
     ):
-        found = _among(paths, name, obj, catalog, tried)
+        found = _among(paths, obj, catalog, tried)
         if found:
             single = found[0] if len(found) == 1 else None
             return Resolution(name, single, how, False, own.impure, tuple(tried), () if single else found)
@@ -64,24 +64,28 @@ def _search(path: Iterable[Place], obj: Object, name: str, catalog: Catalog, set
     variants = False
     loader = catalog.loader_directory(obj)
     for place in (*path, *((Place(loader, "the interpreter's C library"),) if loader else ())):
-        answer = catalog.look(os.path.join(place.directory, name), name, obj.abi)
+        if not os.path.isabs(place.directory):
+            tried.append(Tried(place.directory or "the current directory", "another one at run time"))
+            impure = impure or place.directory or "the current directory"
+            continue
+        answer = catalog.look(os.path.join(place.directory, name), obj.abi)
         variants = variants or catalog.has_variants(place.directory, name)
         if isinstance(answer, Candidate):
             candidate = Candidate(
                 answer.path, answer.real, answer.bound, answer.abi, answer.soname, answer.stub, variants
             )
             return Resolution(name, candidate, place.how, True, impure, tuple(tried))
-        tried.append(Tried(place.directory or "the current directory", answer.why))
-        if impure is None and not is_pure(place, settings.store):
-            impure = place.directory
+        tried.append(answer)
+        if not is_pure(place, settings.store):
+            impure = impure or place.directory
     return Resolution(name, None, "", True, impure, tuple(tried))
 
 
-def _among(paths: Iterable[str], name: str, obj: Object, catalog: Catalog, tried: list[Tried]) -> tuple[Candidate, ...]:
+def _among(paths: Iterable[str], obj: Object, catalog: Catalog, tried: list[Tried]) -> tuple[Candidate, ...]:
     """The different files that the paths lead to, each once."""
     found: dict[str, Candidate] = {}
     for path in paths:
-        match catalog.look(path, name, obj.abi):
+        match catalog.look(path, obj.abi):
             case Candidate() as candidate:
                 found.setdefault(candidate.real, candidate)
             case Tried() as refusal:
