@@ -8,9 +8,12 @@
   nixHardenNeeded,
 }:
 let
-  calls = needs: lib.concatMapStringsSep " + " (need: "${need.function}()") needs;
-  declares = needs: lib.concatMapStringsSep " " (need: "int ${need.function}(void);") needs;
-  links = needs: lib.concatMapStringsSep " " (need: "-l${need.function}") needs;
+  # Functions have long names: linkers merge a string with the end of another, patchelf before 0.16 overwrites the RUNPATH
+  # that it shortens with X, and so it renames a function `b` where a search path ends in /lib.
+  functionOf = name: "answer_of_${name}";
+  calls = needs: lib.concatMapStringsSep " + " (need: "${functionOf need.library}()") needs;
+  declares = needs: lib.concatMapStringsSep " " (need: "int ${functionOf need.library}(void);") needs;
+  links = needs: lib.concatMapStringsSep " " (need: "-l${need.library}") needs;
 
   # What a package of one C file does: each phase as small as it can be, so that all else is stdenv's own.
   compiled =
@@ -26,7 +29,7 @@ let
     stdenv.mkDerivation (
       {
         inherit name source;
-        passthru.function = name;
+        passthru.library = name;
         dontUnpack = true;
         nativeBuildInputs = lib.optional hardened nixHardenNeeded;
         buildInputs = needs;
@@ -61,7 +64,7 @@ rec {
         hardened
         attributes
         ;
-      source = "${declares needs} int ${name}(void) { return 1 + ${calls needs}${lib.optionalString (needs == [ ]) "0"}; }";
+      source = "${declares needs} int ${functionOf name}(void) { return 1 + ${calls needs}${lib.optionalString (needs == [ ]) "0"}; }";
       build = "$CC -shared -fPIC source.c -o lib${name}.so.1.0 -Wl,-soname,lib${name}.so.1 ${links needs}";
       install = ''
         mkdir -p "''${!outputLib}/lib"
@@ -144,7 +147,7 @@ rec {
         [[ $found == "$1" ]] || fail "the loader searches for $found names at the start of $2, not $1: $(trace "$2" | grep 'find library=')"
       }
       loads() {
-        trace "$2" | grep -qF "calling init: $1" || fail "$2 does not load $1: $(trace "$2")"
+        [[ $(trace "$2") == *"calling init: $1"* ]] || fail "$2 does not load $1: $(trace "$2")"
       }
       tag() {
         readelf --dynamic --wide "$2" | sed -n "s/.*($1).*\[\(.*\)\].*/\1/p"

@@ -22,8 +22,8 @@ let
         runHook preBuild
         echo '#include <dlfcn.h>
         #include <stdio.h>
-        int a(void);
-        int main(void) { return printf("%d %s\n", a(), dlopen("liba.so.1", RTLD_NOW) ? "found" : "lost") < 0; }' > main.c
+        int answer_of_a(void);
+        int main(void) { return printf("%d %s\n", answer_of_a(), dlopen("liba.so.1", RTLD_NOW) ? "found" : "lost") < 0; }' > main.c
         $CC main.c -o reopener -la -ldl
         runHook postBuild
       '';

@@ -27,7 +27,7 @@ let
         NIX_DONT_SET_RPATH = true;
         buildPhase = ''
           runHook preBuild
-          echo 'int a(void); int main(void) { return a() != 1; }' > main.c
+          echo 'int answer_of_a(void); int main(void) { return answer_of_a() != 1; }' > main.c
           $CC main.c -o user -la
           runHook postBuild
         '';

