@@ -155,7 +155,8 @@ rec {
     a: b:
     a
     // builtins.mapAttrs (
-      name: value: if isAttrs value && isAttrs (a.${name} or null) then recursiveUpdate a.${name} value else value
+      name: value:
+      if isAttrs value && isAttrs (a.${name} or null) then recursiveUpdate a.${name} value else value
     ) b;
   attrByPath =
     path: default: set:
@@ -245,15 +246,21 @@ rec {
     let
       s = toString x;
     in
-    if match "[[:alnum:],._+:@%/-]+" s != null then s else "'${replaceStrings [ "'" ] [ "'\\''" ] s}'";
+    if match "[[:alnum:],._+:@%/-]+" s != null then
+      s
+    else
+      "'${replaceStrings [ "'" ] [ "'\\''" ] s}'";
   escapeShellArgs = concatMapStringsSep " " escapeShellArg;
-  toUpper = replaceStrings (genList (i: substring i 1 lower) 26) (genList (i: substring i 1 upper) 26);
-  toLower = replaceStrings (genList (i: substring i 1 upper) 26) (genList (i: substring i 1 lower) 26);
+  toUpper = replaceStrings (characters lower) (characters upper);
+  toLower = replaceStrings (characters upper) (characters lower);
+  characters = s: genList (i: substring i 1 s) (stringLength s);
   lower = "abcdefghijklmnopqrstuvwxyz";
   upper = "ABCDEFGHIJKLMNOPQRSTUVWXYZ";
   boolToString = b: if b then "true" else "false";
-  getName = x: if isString x then (builtins.parseDrvName x).name else x.pname or (builtins.parseDrvName x.name).name;
-  getVersion = x: if isString x then (builtins.parseDrvName x).version else x.version or (builtins.parseDrvName x.name).version;
+  getName =
+    x: if isString x then (builtins.parseDrvName x).name else x.pname or (getName x.name);
+  getVersion =
+    x: if isString x then (builtins.parseDrvName x).version else x.version or (getVersion x.name);
   versionAtLeast = a: b: builtins.compareVersions a b >= 0;
   versionOlder = a: b: builtins.compareVersions a b < 0;
   versions = {
@@ -265,17 +272,35 @@ rec {
 
   ## Outputs of packages
 
-  getOutput = output: getFirstOutput [ output "out" ];
+  getOutput =
+    output:
+    getFirstOutput [
+      output
+      "out"
+    ];
   getFirstOutput =
     candidates: pkg:
     let
       found = filter (output: pkg ? ${output}) candidates;
     in
     if pkg.outputSpecified or false || found == [ ] then pkg else pkg.${head found};
-  getLib = getFirstOutput [ "lib" "out" ];
-  getDev = getFirstOutput [ "dev" "out" ];
-  getBin = getFirstOutput [ "bin" "out" ];
-  getMan = getFirstOutput [ "man" "bin" "out" ];
+  getLib = getFirstOutput [
+    "lib"
+    "out"
+  ];
+  getDev = getFirstOutput [
+    "dev"
+    "out"
+  ];
+  getBin = getFirstOutput [
+    "bin"
+    "out"
+  ];
+  getMan = getFirstOutput [
+    "man"
+    "bin"
+    "out"
+  ];
   getExe' = pkg: name: "${getBin pkg}/bin/${name}";
   getExe = pkg: getExe' pkg (pkg.meta.mainProgram or (getName pkg));
   makeSearchPath = dir: concatMapStringsSep ":" (pkg: "${pkg}/${dir}");
@@ -290,10 +315,16 @@ rec {
   cleanSourceFilter =
     path: type:
     let
+      versionControl = [
+        ".git"
+        ".hg"
+        ".svn"
+        "CVS"
+      ];
       name = baseNameOf path;
     in
     !(
-      type == "directory" && elem name [ ".git" ".svn" "CVS" ".hg" ]
+      type == "directory" && elem name versionControl
       || hasSuffix "~" name
       || match "^\\.sw[a-z]$" name != null
       || match "^\\..*\\.sw[a-z]$" name != null
@@ -302,7 +333,12 @@ rec {
       || type == "symlink" && hasPrefix "result" name
       || type == "unknown"
     );
-  cleanSource = src: cleanSourceWith { inherit src; filter = cleanSourceFilter; };
+  cleanSource =
+    src:
+    cleanSourceWith {
+      inherit src;
+      filter = cleanSourceFilter;
+    };
   # A source may be filtered again: the filters add up, as in nixpkgs.
   cleanSourceWith =
     {
@@ -342,7 +378,9 @@ rec {
     src: suffixes:
     cleanSourceWith {
       inherit src;
-      filter = path: type: type == "directory" || builtins.any (s: hasSuffix s (baseNameOf path)) suffixes;
+      filter =
+        path: type:
+        type == "directory" || builtins.any (suffix: hasSuffix suffix (baseNameOf path)) suffixes;
     };
   sources = {
     inherit
@@ -358,24 +396,32 @@ rec {
 
   licenses =
     let
-      license = spdxId: { inherit spdxId; free = true; shortName = toLower spdxId; };
+      license = spdxId: {
+        inherit spdxId;
+        free = true;
+        shortName = toLower spdxId;
+      };
     in
     {
       mit = license "MIT";
       bsd3 = license "BSD-3-Clause";
       gpl3Plus = license "GPL-3.0-or-later";
       lgpl21Plus = license "LGPL-2.1-or-later";
-      publicDomain = license "Unlicense";
-      publicDomainCode = license "Unlicense";
       unlicense = license "Unlicense";
     };
   maintainers = { };
   teams = { };
   sourceTypes = { };
   platforms = rec {
-    linux = [ "x86_64-linux" "aarch64-linux" ];
-    darwin = [ "x86_64-darwin" "aarch64-darwin" ];
-    unix = linux ++ darwin;
+    linux = [
+      "x86_64-linux"
+      "aarch64-linux"
+      "i686-linux"
+      "armv7l-linux"
+      "powerpc64le-linux"
+      "riscv64-linux"
+    ];
+    unix = linux;
     all = unix;
   };
   systems = {

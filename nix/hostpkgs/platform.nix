@@ -4,7 +4,9 @@ system:
 let
   cpu = builtins.head (builtins.split "-" system);
 in
-assert system == "x86_64-linux" || throw "hostpkgs knows the toolchain of x86_64-linux only, not that of ${system}";
+assert
+  system == "x86_64-linux"
+  || throw "hostpkgs knows the toolchain of x86_64-linux only, not that of ${system}";
 {
   inherit system;
   config = "${cpu}-unknown-linux-gnu";

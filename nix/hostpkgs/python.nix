@@ -62,7 +62,8 @@ let
     };
   };
 
-  closure = list: lib.unique (lib.concatMap (package: [ package ] ++ closure package.dependencies) list);
+  closure =
+    list: lib.unique (lib.concatMap (package: [ package ] ++ closure package.dependencies) list);
 
   environment =
     list:

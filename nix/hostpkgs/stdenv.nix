@@ -126,7 +126,7 @@ let
       strictDeps = attrs.strictDeps or false;
       doCheck = attrs.doCheck or false;
       doInstallCheck = attrs.doInstallCheck or false;
-      configureFlags = lib.optionals (attrs.configureFlags or null != null) (lib.toList attrs.configureFlags);
+      configureFlags = attrs.configureFlags or [ ];
       patches = attrs.patches or [ ];
     }
     // lib.optionalAttrs (attrs ? disallowedReferences) { inherit (attrs) disallowedReferences; }

@@ -3,7 +3,7 @@
   stdenv,
   runCommand,
 }:
-{
+rec {
   # The derivation that succeeds if and only if the given one fails. Its default
   # output holds testBuildFailure.log and testBuildFailure.exit; a file that the
   # build left in its place is `result` in it.
@@ -33,7 +33,7 @@
       script ? "",
     }:
     let
-      failed = (import ./testers.nix { inherit lib stdenv runCommand; }).testBuildFailure drv;
+      failed = testBuildFailure drv;
     in
     runCommand name { inherit failed; } ''
       if [ "$(cat "$failed/testBuildFailure.exit")" != ${toString expectedBuilderExitCode} ]; then
@@ -56,7 +56,7 @@
       actual,
       expected,
     }:
-    runCommand "equal-contents" { inherit assertion actual expected; } ''
+    runCommand "equal-contents" { inherit actual assertion expected; } ''
       echo "Checking: $assertion"
       diff -U5 -r "$expected" "$actual" --color=never
       touch "$out"

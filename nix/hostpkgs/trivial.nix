@@ -85,7 +85,6 @@ rec {
       inherit name text;
       executable = true;
     };
-  # Text or, as for setup hooks, a list of lines is not accepted.
   writeShellScript =
     name: text:
     writeTextFile {
@@ -117,7 +116,10 @@ rec {
     name: entries:
     let
       list =
-        if lib.isAttrs entries then lib.mapAttrsToList (name: path: { inherit name path; }) entries else entries;
+        if lib.isAttrs entries then
+          lib.mapAttrsToList (name: path: { inherit name path; }) entries
+        else
+          entries;
     in
     runCommandLocal name
       {
@@ -175,33 +177,29 @@ rec {
     }:
     script:
     runCommand name
-      {
-        inherit
-          propagatedBuildInputs
-          propagatedNativeBuildInputs
-          depsTargetTargetPropagated
-          meta
-          ;
-        strictDeps = true;
-        passthru = passthru // {
-          provides = passthru.provides or { };
-        };
-      }
+      (
+        substitutions
+        // {
+          inherit
+            propagatedBuildInputs
+            propagatedNativeBuildInputs
+            depsTargetTargetPropagated
+            meta
+            passthru
+            ;
+          strictDeps = true;
+        }
+      )
+      # As in nixpkgs: with substitutions, all exported variables with a small
+      # first letter count.
       (
         ''
           mkdir -p "$out/nix-support"
           cp ${script} "$out/nix-support/setup-hook"
-          chmod u+w "$out/nix-support/setup-hook"
           recordPropagatedDependencies
         ''
         + lib.optionalString (substitutions != { }) ''
-          substitute ${script} "$out/nix-support/setup-hook" ${
-            lib.concatStringsSep " " (
-              lib.mapAttrsToList (
-                name: value: "--subst-var-by ${lib.escapeShellArg name} ${lib.escapeShellArg "${value}"}"
-              ) substitutions
-            )
-          }
+          substituteAll ${script} "$out/nix-support/setup-hook"
         ''
       );
 
