@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from nix_harden.catalog import Catalog
 from nix_harden.errors import PlanConflict
-from nix_harden.model import Candidate, Decision, Edit, File, Kind, Object, PathAction, Plan, Resolution, Verdict
+from nix_harden.model import Candidate, Decision, Edit, File, Object, PathAction, Plan, Resolution, Verdict
 from nix_harden.policy import FILE_RULES, LOADERS, NEEDED_RULES, SONAME_RULES, FileCase, NeededCase, SonameCase, first
 from nix_harden.resolve import resolve
 from nix_harden.search import own_text
@@ -31,7 +31,7 @@ def _decide(file: File, catalog: Catalog, settings: Settings) -> Decision:
     replaced = tuple(
         dict.fromkeys((verdict.name, verdict.new) for verdict in needed if verdict.new and verdict.new != verdict.name)
     )
-    new_soname = soname.new if soname and soname.new != obj.soname else None
+    new_soname = soname.new if soname.new != obj.soname else None
     edit = None
     if replaced or new_soname or action is not PathAction.KEEP:
         edit = Edit(file.paths, obj, new_soname, replaced, action, text, obj.rpath is not None and obj.runpath is None)
@@ -80,24 +80,15 @@ def _needed_verdict(obj: Object, resolution: Resolution, settings: Settings) -> 
     return Verdict(name, resolution.candidate.bound, resolution.how)
 
 
-def _soname_verdict(file: File, settings: Settings) -> Verdict | None:
-    """What becomes of a library's SONAME; None for what is no library, whose SONAME no rule may invent or change."""
+def _soname_verdict(file: File, settings: Settings) -> Verdict:
     obj = file.object
-    if obj.kind is not Kind.LIBRARY or obj.soname is None:
-        return None
-    name = os.path.basename(obj.soname)
-    entry = next(
-        (
-            path
-            for path in (os.path.join(os.path.dirname(link), name) for link in file.paths)
-            if _same(path, file.paths[0])
-        ),
-        None,
-    )
-    if fired := first(SONAME_RULES, SonameCase(file, obj.soname, entry), settings):
+    name = os.path.basename(obj.soname or "")
+    entries = (os.path.join(os.path.dirname(link), name) for link in file.paths if name)
+    entry = next((path for path in entries if _same(path, file.paths[0])), None)
+    if fired := first(SONAME_RULES, SonameCase(file, entry), settings):
         rule, detail = fired
-        return Verdict(obj.soname, None, rule.name, detail)
-    return Verdict(obj.soname, entry, BOUND_ALREADY if entry == obj.soname else "library")
+        return Verdict(obj.soname or "", None, rule.name, detail)
+    return Verdict(obj.soname or "", entry, BOUND_ALREADY if entry == obj.soname else "library")
 
 
 def _same(path: str, other: str) -> bool:

@@ -56,11 +56,18 @@ class FileCase:
 
 @dataclass(frozen=True)
 class SonameCase:
-    """An object with a SONAME, and the entry beside it that bears that name and is the same file, if any."""
+    """An object, and the entry beside it that bears its SONAME and is the same file, if any."""
 
     file: File
-    soname: str
     entry: str | None
+
+    @property
+    def object(self) -> Object:
+        return self.file.object
+
+    @property
+    def soname(self) -> str:
+        return self.object.soname or ""
 
 
 @dataclass(frozen=True)

@@ -77,7 +77,7 @@ def _because(verdict: Verdict) -> str:
 
 def _outcome(verdict: Verdict) -> str:
     if verdict.new is None:
-        return f"{verdict.name} stays ({_because(verdict)})"
+        return f"{verdict.name or 'none'} stays ({_because(verdict)})"
     if verdict.why == BOUND_ALREADY:
         return f"{verdict.name} ({BOUND_ALREADY})"
     return f"{verdict.name} -> {verdict.new} ({_because(verdict)})"

@@ -1,0 +1,59 @@
+"""The README says what the tables of the program say, and every command in it is one that a test or CI runs."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from nix_harden.policy import FILE_RULES, NEEDED_RULES, SONAME_RULES, Rule
+from nix_harden.settings import TABLE
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
+
+# Where each command of the README runs; `…` stands for a name that the reader fills in.
+RUN_BY = {
+    "make demo": ".ci/run",
+    "make test": ".ci/run",
+    "nix build .#checks": "tests/nix/test_checks.py",
+    "nix build .#checks --override-input nixpkgs path:./nix/hostpkgs --no-write-lock-file": "tests/nix/test_checks.py",
+    "export NIX_STORE=/path/to/store": "tests/elf",
+    "nix-harden fixup --output out=$NIX_STORE/…-hello --input $NIX_STORE/…-zlib": "tests/elf",
+    "nix-harden fixup --output out=$NIX_STORE/…-hello --dry-run --verbose --json": "tests/elf",
+    "nix-harden hook --program /path/to/nix-harden > nix-harden-needed.sh": "tests/unit/test_hook.py",
+}
+
+
+def attribute_rows() -> Iterator[str]:
+    for setting in TABLE:
+        if setting.attribute:
+            value, default = setting.form.value.replace("|", " or "), setting.default and f"`{setting.default}`"
+            yield f"| `{setting.attribute}` | {value} | {default} | {setting.sentence} |"
+
+
+def rule_rows() -> Iterator[str]:
+    tables: tuple[tuple[str, tuple[Rule[object], ...]], ...] = (
+        ("a file", FILE_RULES),  # type: ignore[assignment]
+        ("a SONAME", SONAME_RULES),
+        ("a NEEDED", NEEDED_RULES),
+    )
+    for what, rules in tables:
+        for rule in rules:
+            yield f"| {what} | {rule.name} | {rule.sentence} |"
+
+
+def test_attributes_are_those_of_the_table() -> None:
+    """README's attributes are the rows of settings.TABLE, word for word."""
+    assert "\n".join(attribute_rows()) in README
+
+
+def test_rules_are_those_of_the_policy() -> None:
+    """README's list of what is never touched is the policy's own, word for word."""
+    assert "\n".join(rule_rows()) in README
+
+
+def test_every_command_is_run_somewhere() -> None:
+    """Each command line of a console block is in the list above, and what runs it is there."""
+    blocks = re.findall(r"```console\n(.*?)```", README, re.DOTALL)
+    commands = {line.removeprefix("$ ") for block in blocks for line in block.splitlines() if line.startswith("$ ")}
+    assert commands == set(RUN_BY)
+    assert all((ROOT / place).exists() for place in RUN_BY.values())
