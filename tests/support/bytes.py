@@ -1,10 +1,12 @@
 """Edit a 64-bit little-endian ELF file where no tool would: what a linker never writes, a loader may still meet."""
 
+import os
 import struct
 from pathlib import Path
 
 EI_CLASS, EI_DATA, EI_OSABI, E_MACHINE = 4, 5, 7, 18
 AARCH64 = 183
+PT_DYNAMIC = 2
 DT_DEBUG, DT_RPATH, DT_RUNPATH = 21, 15, 29
 
 
@@ -15,15 +17,19 @@ def poke(path: Path, offset: int, value: bytes) -> None:
     path.write_bytes(data)
 
 
-def dynamic(path: Path) -> dict[int, tuple[int, int]]:
-    """The dynamic section: for each tag, the file offset of its last entry, and its value."""
+def segments(path: Path) -> list[tuple[int, int, int]]:
+    """Type, offset and size in the file of each segment."""
     data = path.read_bytes()
     (phoff,) = struct.unpack_from("<Q", data, 32)
     size, count = struct.unpack_from("<HH", data, 54)
-    for index in range(count):
-        kind, _, offset = struct.unpack_from("<IIQ", data, phoff + index * size)
-        if kind == 2:
-            break
+    rows = [struct.unpack_from("<IIQQQQ", data, phoff + index * size) for index in range(count)]
+    return [(kind, offset, length) for kind, _, offset, _, _, length in rows]
+
+
+def dynamic(path: Path) -> dict[int, tuple[int, int]]:
+    """The dynamic section: for each tag, the file offset of its last entry, and its value."""
+    data = path.read_bytes()
+    offset = next(offset for kind, offset, _ in segments(path) if kind == PT_DYNAMIC)
     found = {}
     while True:
         tag, value = struct.unpack_from("<QQ", data, offset)
@@ -39,6 +45,7 @@ def retag(path: Path, old: int, new: int, value: int) -> None:
 
 
 def drop_section_headers(path: Path) -> None:
-    """Make the file one whose section header table was stripped, which is legal and runs."""
+    """Make the file one that ends with its last segment: stripped of the section header table, legal, and able to run."""
     poke(path, 40, bytes(8))
     poke(path, 60, bytes(4))
+    os.truncate(path, max(offset + size for _, offset, size in segments(path)))

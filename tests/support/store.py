@@ -58,8 +58,9 @@ class Package:
         return self._link(self.path / directory / file, source, flags=["-shared", *flags], **how)
 
     def program(self, file: str, source: str, *, directory: str = "bin", flags: Sequence[str] = (), **how: Any) -> Path:
-        """Link a program whose interpreter is the store's loader."""
-        interpreter = [] if "-m32" in flags else ["-Xlinker", f"--dynamic-linker={self.store.loader}"]
+        """Link a program whose interpreter is the store's loader, if it has any."""
+        foreign = {"-m32", "-static", "-static-pie"} & set(flags)
+        interpreter = [] if foreign else ["-Xlinker", f"--dynamic-linker={self.store.loader}"]
         return self._link(self.path / directory / file, source, flags=[*interpreter, *flags], **how)
 
     def _link(

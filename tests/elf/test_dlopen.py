@@ -1,0 +1,143 @@
+"""RUNPATH and dlopen: a library opened by bare name is found where its caller's RUNPATH says, so callers keep theirs."""
+
+import pytest
+from support.dynamic import names
+from support.source import function, opens, prints
+from support.store import Package, Store, patchelf
+from support.trace import run
+
+
+@pytest.fixture
+def it(store: Store) -> Package:
+    return store.package("it")
+
+
+def test_a_library_that_is_not_loaded_is_still_found_by_its_bare_name(store: Store, it: Package) -> None:
+    plug = store.package("plug")
+    plug.library("libplug.so.1", function("plug", 3))
+    program = it.program("app", opens("libplug.so.1", "plug"), rpath=[plug.lib, store.libc])
+    before = run(program)
+    store.harden(it)
+    assert run(program).behaviour == before.behaviour
+    assert run(program).out == "3\n"
+
+
+@pytest.mark.parametrize("flags", ["RTLD_NOW", "RTLD_NOW | RTLD_NOLOAD"])
+@pytest.mark.parametrize("hardened", [["liba", "it"], ["it"], ["liba"]], ids=["both", "program", "library"])
+def test_a_loaded_library_is_found_by_its_bare_name(store: Store, it: Package, hardened: list[str], flags: str) -> None:
+    """Its SONAME is absolute and no longer matches, so the search has to lead to the same file: mapped once."""
+    liba = store.package("liba").library("liba.so.1", function("a", 1))
+    program = it.program("app", opens("liba.so.1", "a", flags, calls=["a"]), needs=[liba])
+    before = run(program)
+    assert before.out == "1\n"
+    store.harden(*(store.package(name) for name in hardened))
+    assert run(program).behaviour == before.behaviour
+
+
+def test_directories_that_shrink_rpath_dropped_come_back(store: Store, it: Package) -> None:
+    """Once liba is hardened the linker copies its path into NEEDED, and `patchelf --shrink-rpath` drops its directory."""
+    a = store.package("liba")
+    liba = a.library("liba.so.1", function("a", 1))
+    a.library("libplug.so.1", function("plug", 3))
+    store.harden(a)
+    program = it.program("app", opens("libplug.so.1", "plug", calls=["a"]), needs=[liba])
+    patchelf("--shrink-rpath", program)
+    assert str(a.lib) not in (names(program).runpath or "")
+    assert "not opened" in run(program).out
+    store.harden(it, inputs=[a])
+    assert str(a.lib) in (names(program).runpath or "").split(":")
+    assert run(program).said == (0, "3\n", "")
+
+
+def test_a_library_that_calls_dlopen_keeps_its_runpath_as_well(store: Store, it: Package) -> None:
+    plug = store.package("plug")
+    plug.library("libplug.so.1", function("plug", 3))
+    source = '#include <dlfcn.h>\nint a(void) { void *h = dlopen("libplug.so.1", RTLD_NOW); return h ? ((int (*)(void)) dlsym(h, "plug"))() : -1; }'
+    liba = it.library("liba.so.1", source, rpath=[plug.lib, store.libc])
+    program = it.program("app", prints("a"), needs=[liba])
+    before = run(program)
+    assert before.out == "3\n"
+    store.harden(it)
+    assert names(program).runpath is None
+    assert run(program).behaviour == before.behaviour
+
+
+def test_dlmopen_counts_as_dlopen(store: Store, it: Package) -> None:
+    plug = store.package("plug")
+    plug.library("libplug.so.1", function("plug", 3))
+    source = opens("libplug.so.1", "plug").replace("dlopen(", "dlmopen(LM_ID_NEWLM, ")
+    program = it.program("app", source, rpath=[plug.lib, store.libc])
+    before = run(program)
+    assert before.out == "3\n"
+    store.harden(it)
+    assert run(program).said == before.said
+    assert sorted(run(program).mapped) == sorted(before.mapped)
+
+
+def test_a_symbol_that_is_only_named_like_dlopen_is_no_call(store: Store, it: Package) -> None:
+    it.library("liba.so.1", "int my_dlopen(void) { return 1; } int dlopen_not(void) { return 2; }", rpath=[store.libc])
+    store.harden(it)
+    assert names(it.lib / "liba.so.1").runpath is None
+
+
+def test_a_library_that_defines_dlopen_is_no_caller(store: Store, it: Package) -> None:
+    it.library("liba.so.1", "void *dlopen(const char *name, int flags) { return 0; }", rpath=[store.libc])
+    store.harden(it)
+    assert names(it.lib / "liba.so.1").runpath is None
+
+
+def test_a_plugin_opened_by_path_is_bound_and_gets_no_soname(store: Store, it: Package) -> None:
+    liba = it.library("liba.so.1", function("a", 1))
+    plug = it.plugin("plug.so", function("plug", 3, ["a"]), needs=[liba], directory="lib/plugins")
+    program = it.program("app", opens(str(plug), "plug"))
+    before = run(program)
+    assert before.out == "4\n"
+    store.harden(it)
+    after = run(program)
+    assert names(plug).soname is None
+    assert names(plug).needed == (str(liba),)
+    assert after.behaviour == before.behaviour
+    assert after.misses == ()
+
+
+def test_a_loaded_plugin_needs_the_same_library_as_its_program(store: Store, it: Package) -> None:
+    """One of the two is hardened, and liba counts its calls: two copies of it would count apart."""
+    other = store.package("other")
+    liba = store.package("liba").library("liba.so.1", "static int n; int a(void) { return ++n; }")
+    plug = other.plugin("plug.so", function("plug", 0, ["a"]), needs=[liba])
+    program = it.program("app", opens(str(plug), "plug", calls=["a", "a"]), needs=[liba])
+    before = run(program)
+    assert before.out == "3\n"
+    store.harden(it)
+    assert run(program).behaviour == before.behaviour
+    store.harden(other)
+    assert run(program).behaviour == before.behaviour
+    store.harden(store.package("liba"))
+    assert run(program).behaviour == before.behaviour
+
+
+def test_an_rpath_gets_the_directory_back_as_rpath(store: Store, it: Package) -> None:
+    a = store.package("liba")
+    liba = a.library("liba.so.1", function("a", 1))
+    a.library("libplug.so.1", function("plug", 3))
+    program = it.program(
+        "app", opens("libplug.so.1", "plug", calls=["a"]), needs=[liba], rpath=[store.libc], tag="RPATH"
+    )
+    store.harden(it, inputs=[a])
+    assert (names(program).rpath, names(program).runpath) == (f"{store.libc}:{a.lib}", None)
+    assert run(program).said == (0, "3\n", "")
+
+
+def test_no_directory_comes_back_that_would_answer_a_bare_name_otherwise(store: Store, it: Package) -> None:
+    """libcuda.so.1 is left to the system; the directory of liba happens to hold a stub of it."""
+    a, driver = store.package("liba"), store.package("driver")
+    liba = a.library("liba.so.1", function("a", 1))
+    a.library("libcuda.so.1", function("cuda", 0))
+    cuda = driver.library("libcuda.so.1", function("cuda", 9))
+    source = opens("liba.so.1", "cuda", "RTLD_NOW", calls=["a", "cuda"])
+    program = it.program("app", source, needs=[liba, cuda], rpath=[store.libc])
+    driver_path = {"LD_LIBRARY_PATH": str(driver.lib)}
+    store.harden(it, inputs=[a])
+    assert "libcuda.so.1" in names(program).needed
+    assert run(program, environ=driver_path).files("libcuda") == [str(cuda)]
+    assert run(program).status == 127

@@ -1,0 +1,95 @@
+"""RUNPATH: it goes exactly where nothing is searched any more, and DT_RPATH is never turned into it nor dropped."""
+
+import pytest
+from support.dynamic import names
+from support.source import function, prints
+from support.store import Store
+from support.trace import run
+
+
+def test_an_object_that_searches_nothing_loses_its_runpath(store: Store) -> None:
+    it = store.package("it")
+    liba = it.library("liba.so.1", function("a", 1))
+    libb = it.library("libb.so.1", function("b", 1, ["a"]), needs=[liba])
+    program = it.program("app", prints("b"), needs=[libb])
+    store.harden(it)
+    assert [names(file).runpath for file in (liba, libb, program)] == [None, None, None]
+    assert run(program).said == (0, "2\n", "")
+
+
+def test_an_object_with_a_bare_name_keeps_its_runpath(store: Store) -> None:
+    it, libcuda = store.package("it"), store.package("driver").library("libcuda.so.1", function("a", 1))
+    program = it.program("app", prints("a"), needs=[libcuda])
+    before, path = run(program), names(program).runpath
+    store.harden(it)
+    assert names(program).needed == ("libcuda.so.1", str(store.libc / "libc.so.6"))
+    assert names(program).runpath == path
+    assert run(program).behaviour == before.behaviour
+
+
+def test_the_loaders_own_name_is_not_searched_and_keeps_no_runpath(store: Store) -> None:
+    it = store.package("it")
+    program = it.program("app", prints(), flags=[str(store.loader)])
+    store.harden(it)
+    assert names(program).runpath is None
+    assert run(program).said == (0, "", "")
+
+
+@pytest.mark.parametrize("tag", ["--filter", "--auxiliary"])
+def test_a_filter_keeps_its_runpath(store: Store, tag: str) -> None:
+    """The names of filters and auxiliary filters are searched as well, and patchelf does not rewrite them."""
+    real, it = store.package("real"), store.package("it")
+    real.library("libreal.so.1", function("a", 42))
+    filtered = it.library(
+        "libfilter.so.1", function("a", 1), rpath=[real.lib], flags=["-Xlinker", f"{tag}=libreal.so.1"]
+    )
+    program = it.program("app", prints("a"), needs=[filtered])
+    before = run(program)
+    assert before.out == "42\n"
+    store.harden(it)
+    after = run(program)
+    assert names(filtered).runpath == str(real.lib)
+    assert after.behaviour == before.behaviour
+
+
+def test_keep_runpath_keeps_every_one(store: Store) -> None:
+    it = store.package("it")
+    liba = it.library("liba.so.1", function("a", 1))
+    program = it.program("app", prints("a"), needs=[liba])
+    before = names(program).runpath
+    store.harden(it, options=["--keep-runpath"])
+    assert names(program).runpath == before
+    assert run(program).said == (0, "1\n", "")
+    assert run(program).misses == (), "with nothing bare, a RUNPATH costs no system call"
+
+
+@pytest.mark.parametrize("options", [[], ["--keep-runpath"]])
+def test_rpath_stays_rpath(store: Store, options: list[str]) -> None:
+    it = store.package("it")
+    liba = it.library("liba.so.1", function("a", 1))
+    program = it.program("app", prints("a"), needs=[liba], tag="RPATH")
+    path = names(program).rpath
+    assert path
+    store.harden(it, options=options)
+    assert (names(program).rpath, names(program).runpath) == (path, None)
+    assert run(program).said == (0, "1\n", "")
+    assert run(program).misses == ()
+
+
+def test_rpath_still_serves_the_libraries_of_its_program(store: Store) -> None:
+    """A library that is not of these outputs, has no search path, and is found by its user's DT_RPATH alone."""
+    liba, it, other = store.package("liba"), store.package("it"), store.package("other")
+    a = liba.library("liba.so.1", function("a", 1))
+    b = other.library("libb.so.1", function("b", 10, ["a"]), needs=[a], rpath=[])
+    program = it.program("app", prints("b"), needs=[b], rpath=[other.lib, liba.lib, store.libc], tag="RPATH")
+    before = run(program)
+    store.harden(it)
+    assert run(program).behaviour == before.behaviour
+
+
+def test_a_file_without_names_loses_its_runpath_too(store: Store) -> None:
+    it = store.package("it")
+    liba = it.library("liba.so.1", function("a", 1), rpath=[store.libc], flags=["-nostdlib"])
+    assert names(liba).needed == ()
+    store.harden(it)
+    assert names(liba).runpath is None
