@@ -6,10 +6,17 @@
   fetchPypi,
 }:
 let
-  inherit (host) hostDerivation bash coreutils;
+  inherit (host)
+    bash
+    coreutils
+    findutils
+    hostDerivation
+    ;
   triple = "x86_64-linux-gnu";
   multiarch = "/usr/lib/${triple}";
   loader = "ld-linux-x86-64.so.2";
+  # for sed, over both wrappers
+  wrapperTools = "s,@bash@,${bash},; s,@coreutils@,${coreutils},; s,@findutils@,${findutils},";
 in
 rec {
   # nixpkgs' own patchelf: the version whose --shrink-rpath its fixup phase runs.
@@ -180,16 +187,16 @@ rec {
     binutils = binutils-unwrapped;
     ldWrapper = ./wrappers/ld.sh;
     setupHook = ./wrappers/bintools-setup-hook.sh;
-    inherit bash coreutils;
+    inherit wrapperTools;
     script = ''
       mkdir -p "$out/bin" "$out/nix-support"
       ln -s "$binutils"/bin/* "$glibcBin"/bin/* "$out/bin"
       rm "$out"/bin/ld*
       ln -s "$glibcBin/bin/ldd" "$out/bin"
       for program in "$binutils"/bin/ld*; do
-        sed -e "s,@bash@,$bash,; s,@coreutils@,$coreutils,; s,@program@,$program,; s,@out@,$out,g" \
-          "$ldWrapper" > "$out/bin/''${program##*/}"
-        chmod 755 "$out/bin/''${program##*/}"
+        wrapper=$out/bin/''${program##*/}
+        sed -e "$wrapperTools; s,@program@,$program,g; s,@out@,$out,g" "$ldWrapper" > "$wrapper"
+        chmod 755 "$wrapper"
       done
       cd "$out/nix-support"
       echo "$glibc/lib/${loader}" > dynamic-linker
@@ -209,7 +216,7 @@ rec {
   cc = hostDerivation {
     pname = "gcc-wrapper";
     version = "12";
-    inherit bintools glibc bash;
+    inherit bintools glibc wrapperTools;
     gcc = gcc-unwrapped;
     gccLib = gcc-unwrapped.lib;
     glibcDev = glibc.dev;
@@ -218,7 +225,7 @@ rec {
     script = ''
       mkdir -p "$out/bin" "$out/nix-support"
       for program in gcc g++ cpp; do
-        sed -e "s,@bash@,$bash,; s,@program@,$gcc/bin/$program,; s,@out@,$out,g; s,@bintools@,$bintools,g" \
+        sed -e "$wrapperTools; s,@program@,$gcc/bin/$program,g; s,@out@,$out,g" \
           "$ccWrapper" > "$out/bin/$program"
         chmod 755 "$out/bin/$program"
       done

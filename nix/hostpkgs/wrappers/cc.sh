@@ -6,8 +6,19 @@ support=@out@/nix-support
 link=1 cxx='' stdinc=1 stdincxx=1 inputs=''
 [[ @program@ == *++ ]] && cxx=1
 
-previous=''
+# xargs reads a response file as gcc and ld do: words, quotes and backslashes.
+declare -a given=()
 for arg in "$@"; do
+  if [[ $arg == @* && -f ${arg#@} ]]; then
+    readarray -d '' -t words < <(@findutils@/bin/xargs -r @coreutils@/bin/printf '%s\0' < "${arg#@}")
+    given+=("${words[@]}")
+  else
+    given+=("$arg")
+  fi
+done
+
+previous=''
+for arg in "${given[@]}"; do
   case $previous in
     -x)
       [[ $arg == c++* ]] && cxx=1
@@ -34,7 +45,7 @@ done
 
 words() {
   local -n array=$1
-  local line
+  local -a line
   read -r -d '' -a line < "$support/$2"
   array+=("${line[@]}")
 }
@@ -77,4 +88,4 @@ if [[ $link ]]; then
   export NIX_LDFLAGS_SET=1
 fi
 
-exec @program@ "${before[@]}" "$@" "${after[@]}"
+exec @program@ "${before[@]}" "${given[@]}" "${after[@]}"

@@ -13,10 +13,11 @@ pure() {
     [[ ${TMPDIR-} && $1 == "$TMPDIR"* ]]
 }
 
-declare -a given=() params=()
+# xargs reads a response file as gcc and ld do: words, quotes and backslashes.
+declare -a given=()
 for arg in "$@"; do
   if [[ $arg == @* && -f ${arg#@} ]]; then
-    readarray -d '' -t words < <(@bash@/bin/bash -c 'eval "set -- $(< "$0")"; printf "%s\0" "$@"' "${arg#@}")
+    readarray -d '' -t words < <(@findutils@/bin/xargs -r @coreutils@/bin/printf '%s\0' < "${arg#@}")
     given+=("${words[@]}")
   else
     given+=("$arg")
@@ -31,6 +32,7 @@ if [[ ! ${NIX_LDFLAGS_SET-} ]]; then
 fi
 
 # Without the host's directories, which gcc names by default, and its loader.
+declare -a params=()
 declare static='' shared='' relocatable=''
 for arg in "${given[@]}"; do
   case $arg in
