@@ -24,7 +24,9 @@ def read_outputs(outputs: Sequence[Output]) -> tuple[tuple[File, ...], tuple[Mal
     """
     inodes: dict[tuple[int, int], list[tuple[str, str]]] = {}
     for output in outputs:
-        for path in _regular_files(output.path):
+        for path, regular in _walk(output.path):
+            if not regular:
+                continue
             status = os.lstat(path)
             inodes.setdefault((status.st_dev, status.st_ino), []).append((output.name, path))
     files, malformed = [], []
@@ -40,12 +42,14 @@ def read_outputs(outputs: Sequence[Output]) -> tuple[tuple[File, ...], tuple[Mal
     return tuple(files), tuple(malformed)
 
 
-def _regular_files(top: str) -> Iterator[str]:
-    """The regular files below `top`, in byte order of names; symbolic links are not followed."""
-    if os.path.isfile(top) and not os.path.islink(top):
-        yield top
-        return
+def _walk(top: str) -> Iterator[tuple[str, bool]]:
+    """The paths below `top` that are no directories, in byte order of names, each with whether it is a regular file.
+
+    Symbolic links are not followed. A `top` that is a file is its own only path. Raises ReadError.
+    """
     if not os.path.isdir(top):
+        if os.path.lexists(top):
+            yield top, os.path.isfile(top) and not os.path.islink(top)
         return
     try:
         entries = sorted(os.scandir(top), key=lambda entry: os.fsencode(entry.name))
@@ -53,9 +57,9 @@ def _regular_files(top: str) -> Iterator[str]:
         raise ReadError(top, error.strerror or str(error)) from error
     for entry in entries:
         if entry.is_dir(follow_symlinks=False):
-            yield from _regular_files(entry.path)
-        elif entry.is_file(follow_symlinks=False):
-            yield entry.path
+            yield from _walk(entry.path)
+        else:
+            yield entry.path, entry.is_file(follow_symlinks=False)
 
 
 class Catalog:
@@ -75,7 +79,7 @@ class Catalog:
             if file.object.interpreter:
                 self._interpreters.setdefault(file.object.abi, file.object.interpreter)
         for output in settings.outputs:
-            for path in _entries(output.path):
+            for path, _ in _walk(output.path):
                 self._by_name.setdefault(os.path.basename(path), []).append(path)
 
     def look(self, path: str, abi: Abi) -> Candidate | Tried:
@@ -194,21 +198,6 @@ class Catalog:
         for name in found.needed:
             if name.startswith("/"):
                 yield os.path.dirname(name)
-
-
-def _entries(top: str) -> Iterator[str]:
-    """Every entry below `top` that is a file or leads to one, in byte order; linked directories are not entered."""
-    if not os.path.isdir(top):
-        return
-    try:
-        entries = sorted(os.scandir(top), key=lambda entry: os.fsencode(entry.name))
-    except OSError as error:
-        raise ReadError(top, error.strerror or str(error)) from error
-    for entry in entries:
-        if entry.is_dir(follow_symlinks=False):
-            yield from _entries(entry.path)
-        elif entry.is_file():
-            yield entry.path
 
 
 def _words(path: str) -> list[str]:
