@@ -105,9 +105,8 @@ class Layout:
         if debian in self.places:
             return
         self.places[debian] = place
-        directory, name = os.path.split(debian)
-        if ".so" in name:
-            self.libraries.setdefault(name, debian)
+        if ".so" in place.name:
+            self.libraries.setdefault(place.name, debian)
         if place.name == "lib" and place.is_dir() and debian not in self.system:
             self.system.append(debian)
 
@@ -137,8 +136,9 @@ class Layout:
 
 def build(dest: Path, roots: Sequence[str], cache: Path) -> Store:
     """Make DEST anew with the packages `roots` and all that they depend on; archives already in `cache` are used."""
-    shutil.rmtree(dest / STORE, ignore_errors=True)
     directory = (dest / STORE).resolve()
+    if directory.exists():
+        shutil.rmtree(directory)
     directory.mkdir(parents=True)
     graph = dependency_graph(roots)
     archives = download(dependency_order(graph, roots), cache)
@@ -158,7 +158,7 @@ def build(dest: Path, roots: Sequence[str], cache: Path) -> Store:
             status = place.stat()
             inodes.setdefault((status.st_dev, status.st_ino), (debian, place))
     with ThreadPoolExecutor(WORKERS) as pool:
-        list(pool.map(lambda at: prepare(*at, layout, loader), inodes.values()))
+        list(pool.map(lambda at: prepare(at[0], at[1], layout, loader), inodes.values()))
     packages = tuple(
         Package(name, str(path), closure(graph, name, paths), sum(1 for _ in elf_files(path)))
         for name, path in paths.items()
@@ -243,7 +243,9 @@ def download(names: Sequence[str], cache: Path) -> dict[str, Path]:
     real = [name for name in names if candidates.get(name, "(none)") != "(none)"]
     cache.mkdir(parents=True, exist_ok=True)
     get = ("apt-get", "-qq", "-o", "APT::Sandbox::User=root", "download")
-    files = {line.split()[1].split("_")[0]: line.split()[1:3] for line in output(*get, "--print-uris", *real).splitlines()}
+    files = {
+        line.split()[1].split("_")[0]: line.split()[1:3] for line in output(*get, "--print-uris", *real).splitlines()
+    }
     missing = [name for name in real if not is_whole(cache / files[name][0], int(files[name][1]))]
     if missing:
         try:
@@ -419,7 +421,9 @@ def main() -> None:
     parser.add_argument("packages", nargs="+", metavar="package")
     arguments = parser.parse_args()
     store = build(arguments.dest, arguments.packages, arguments.cache)
-    print(f"{len(store.packages)} packages, {sum(package.elf for package in store.packages)} ELF files in {store.directory}")
+    print(
+        f"{len(store.packages)} packages, {sum(package.elf for package in store.packages)} ELF files in {store.directory}"
+    )
 
 
 if __name__ == "__main__":

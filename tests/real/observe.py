@@ -1,7 +1,7 @@
 """Harden a store as a user would, and watch what its programs do and what its loader maps, before and after.
 
-ld.so is the oracle: `ld.so --list` resolves an object's whole closure and runs none of it, so that every failing open under
-strace is the loader's own.
+ld.so is the oracle: asked to list an object's closure (what ldd(1) does) it resolves every name and runs none of the object, so
+that every failing open under strace is the loader's own.
 """
 
 import contextlib
@@ -11,6 +11,7 @@ import shutil
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,8 +22,15 @@ from real.debstore import Package, Store, load
 
 T = TypeVar("T")
 
+LISTING = {"LC_ALL": "C", "LD_TRACE_LOADED_OBJECTS": "1"}  # unlike --list, it goes on past a name found nowhere
 TIMEOUT = 30
+BUDGET = 0.5  # seconds of runs that go into a wall time
+ROUNDS = 3
 NOBODY = 65534
+GEMS = """# No variable of Ruby's own says where its default gems are.
+def Gem.default_dir = ENV.fetch("GEM_DEFAULT")
+def Gem.default_specifications_dir = File.join(default_dir, "specifications", "default")
+"""
 FAILED_OPEN = re.compile(r'open(?:at)?\((?:AT_FDCWD, )?"([^"]*)".*\) = -1 E')
 LISTED = re.compile(r"\t(?:(?P<name>\S.*) => )?(?P<path>/.*?|not found)(?: \(0x[0-9a-f]+\))?$")
 
@@ -103,12 +111,12 @@ def fixup(store: Store, package: Package, *options: str) -> str:
 
 def closure(loader: Path, path: Path) -> Closure:
     """The object closure of a program or library, by its own loader's word."""
-    done = subprocess.run([loader, "--list", path], capture_output=True, check=False, env={"LC_ALL": "C"})
+    done = subprocess.run([loader, path], capture_output=True, check=False, env=LISTING)
     return read_listing(os.fsdecode(done.stdout), done.returncode)
 
 
 def read_listing(text: str, status: int) -> Closure:
-    """The answer of `ld.so --list`, each file by its real path, without the loader and the kernel's own object."""
+    """The loader's answer, each file by its real path, without the loader and the kernel's own object."""
     files, missing = [], set()
     for line in text.splitlines():
         match = LISTED.match(line)
@@ -124,14 +132,24 @@ def read_listing(text: str, status: int) -> Closure:
 
 def failing_opens(loader: Path, path: Path) -> int:
     """How many files the loader tries to open in vain before it would start `path`."""
-    argv = ["strace", "-qq", "-e", "trace=open,openat", "-e", "signal=none", "--", loader, "--list", path]
-    done = subprocess.run(argv, capture_output=True, text=True, errors="surrogateescape", check=False, env={"LC_ALL": "C"})
+    argv = ["strace", "-qq", "-e", "trace=open,openat", "-e", "signal=none", "-E", "LD_TRACE_LOADED_OBJECTS=1"]
+    done = subprocess.run(
+        [*argv, "--", loader, path],
+        capture_output=True,
+        text=True,
+        errors="surrogateescape",
+        check=False,
+        env={"LC_ALL": "C"},
+    )
     opens = [match for line in done.stderr.splitlines() if (match := FAILED_OPEN.search(line))]
     return sum(".so" in os.path.basename(match[1]) for match in opens)
 
 
 def environment(store: Store, home: Path) -> dict[str, str]:
-    """What programs of a store need to find their data in it rather than on the host."""
+    """What programs of a store need to find their data in it rather than on the host; `home` is theirs to write."""
+    home.mkdir(exist_ok=True)
+    home.chmod(0o777)
+    (home / "gems.rb").write_text(GEMS)
 
     def places(pattern: str) -> str:
         found = (str(path) for package in store.packages for path in sorted(Path(package.path).glob(pattern)))
@@ -144,18 +162,30 @@ def environment(store: Store, home: Path) -> dict[str, str]:
         "TERM": "dumb",
         "PATH": places("bin"),
         "XDG_DATA_DIRS": places("share"),
-        "RUBYLIB": places("lib/ruby/3.*") + ":" + places("lib/ruby/vendor_ruby"),
-        "GEM_PATH": places("share/rubygems-integration/*"),
+        "RUBYLIB": ":".join(map(places, ("lib/ruby/3.*", "lib/ruby/vendor_ruby", "lib/ruby/vendor_ruby/3.*"))),
+        "RUBYOPT": f"-r{home}/gems.rb",
+        "GEM_DEFAULT": places("lib/ruby/gems/3.*"),
+        "GEM_PATH": ":".join(map(places, ("lib/ruby/gems/3.*", "*/rubygems-integration/*"))),
         "MAGIC": places("lib/file/magic.mgc"),
+        "OPENSSL_MODULES": places("lib/ossl-modules"),
     }
 
 
 def run(argv: Sequence[str | Path], env: Mapping[str, str], cwd: Path, stdin: bytes = b"") -> Outcome:
     """Run a program to its end, or for TIMEOUT seconds; as nobody where we are root, since it may be any program."""
-    who = {"user": NOBODY, "group": NOBODY, "extra_groups": []} if os.geteuid() == 0 else {}
+    who = NOBODY if os.geteuid() == 0 else None
     try:
         done = subprocess.run(
-            argv, input=stdin, capture_output=True, env=env, cwd=cwd, timeout=TIMEOUT, check=False, **who
+            argv,
+            input=stdin,
+            capture_output=True,
+            env=env,
+            cwd=cwd,
+            timeout=TIMEOUT,
+            check=False,
+            user=who,
+            group=who,
+            extra_groups=None if who is None else [],
         )
     except subprocess.TimeoutExpired as error:
         return Outcome("timeout", error.stdout or b"", error.stderr or b"")
@@ -164,17 +194,34 @@ def run(argv: Sequence[str | Path], env: Mapping[str, str], cwd: Path, stdin: by
     return Outcome(done.returncode, done.stdout, done.stderr)
 
 
-def median_times(trial: Trial, once: Callable[[], object], rounds: int) -> tuple[float, float]:
-    """The median wall time in seconds before and after, of runs that alternate."""
-    before, after = [], []
-    for _ in range(rounds):
+def median_times(
+    trial: Trial, argv: Sequence[str | Path], env: Mapping[str, str], cwd: Path, stdin: bytes
+) -> tuple[float, float]:
+    """The median wall time in seconds of a program before and after, of runs that alternate until BUDGET seconds are spent."""
+    before: list[float] = []
+    after: list[float] = []
+    while sum(before) + sum(after) < BUDGET or len(after) < ROUNDS:
         with trial.unhardened():
-            before.append(_timed(once))
-        after.append(_timed(once))
+            before.append(wall_time(argv, env, cwd, stdin))
+        after.append(wall_time(argv, env, cwd, stdin))
     return statistics.median(before), statistics.median(after)
 
 
-def _timed(once: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    once()
-    return time.perf_counter() - start
+def wall_time(argv: Sequence[str | Path], env: Mapping[str, str], cwd: Path, stdin: bytes = b"") -> float:
+    """The seconds from a program's start to its end; what it prints goes nowhere."""
+    with tempfile.TemporaryFile() as file:
+        file.write(stdin)
+        file.seek(0)
+        start = time.perf_counter()
+        # With inherited descriptors Python starts the program by vfork(2), which does not copy its own page tables.
+        subprocess.run(
+            argv,
+            stdin=file,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            env=env,
+            cwd=cwd,
+            close_fds=False,
+            check=False,
+        )
+        return time.perf_counter() - start
