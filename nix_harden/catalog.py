@@ -13,7 +13,10 @@ from nix_harden.settings import Settings
 
 LIB_DIRECTORIES = ("lib", "lib64", "lib32")
 PROPAGATED = ("nix-support/propagated-build-inputs", "nix-support/propagated-host-host-deps")
-LEGACY_VARIANTS = ("tls", "haswell", "xeon_phi", "avx512_1", "x86_64", "i686")  # glibc before 2.37, elf/dl-hwcaps.c
+HWCAPS = "glibc-hwcaps"
+LEGACY_VARIANTS = frozenset(  # directories of glibc before 2.37, one below the other: _dl_important_hwcaps
+    ("tls", "haswell", "xeon_phi", "avx512_1", "x86_64", "i686", "i586", "i486", "i386", "sse2", "aarch64", "atomics")
+)
 LIB_TOKEN = re.compile(rb"\0LIB\0(lib[^\0]*)\0")
 
 
@@ -87,12 +90,14 @@ class Catalog:
         directory = os.path.dirname(path)
         if not os.path.lexists(path):
             return Tried(directory, ABSENT)
+        if not os.path.exists(path):
+            return Tried(directory, "a dangling link")
         real = os.path.realpath(path)
         found = self._read(real)
         if isinstance(found, HardenError):
             return Tried(directory, str(found))
         if found is None:
-            return Tried(directory, "a dangling link" if not os.path.exists(path) else "not an ELF file")
+            return Tried(directory, "not an ELF file")
         if found.abi != abi:
             return Tried(directory, f"for {found.abi}, not {abi}")
         if found.kind is Kind.OTHER:
@@ -101,12 +106,16 @@ class Catalog:
             path, real, self._bound(path, real, found), found.abi, found.soname, self._is_stub(path, real, found)
         )
 
+    def is_variant(self, path: str) -> bool:
+        """Whether the file at `path` is a build for some processors: one of its directories is a capability directory."""
+        parts = path.removeprefix(self.settings.store).split("/")[:-1]
+        return HWCAPS in parts or not LEGACY_VARIANTS.isdisjoint(parts)
+
     def has_variants(self, directory: str, name: str) -> bool:
         """Whether a capability directory below `directory` holds `name` (ld.so(8), "glibc-hwcaps"), so that the processor decides."""
         if directory not in self._variants:
-            hwcaps = os.path.join(glob.escape(directory), "glibc-hwcaps", "*")
-            legacy = (os.path.join(directory, part) for part in LEGACY_VARIANTS)
-            self._variants[directory] = (*glob.glob(hwcaps), *(path for path in legacy if os.path.isdir(path)))
+            hwcaps = glob.glob(os.path.join(glob.escape(directory), HWCAPS, "*"))
+            self._variants[directory] = (*hwcaps, *_legacy_variants(directory))
         return any(os.path.lexists(os.path.join(variant, name)) for variant in self._variants[directory])
 
     def output_paths(self, name: str) -> tuple[str, ...]:
@@ -198,6 +207,14 @@ class Catalog:
         for name in found.needed:
             if name.startswith("/"):
                 yield os.path.dirname(name)
+
+
+def _legacy_variants(directory: str) -> Iterator[str]:
+    for part in sorted(LEGACY_VARIANTS):
+        below = os.path.join(directory, part)
+        if os.path.isdir(below):
+            yield below
+            yield from _legacy_variants(below)
 
 
 def _words(path: str) -> list[str]:

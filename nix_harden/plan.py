@@ -26,7 +26,7 @@ def _decide(file: File, catalog: Catalog, settings: Settings) -> Decision:
         return Decision(file, Verdict(obj.path, None, rule.name, detail), None, (), (), "", None)
     resolutions = _resolutions(file, catalog, settings)
     needed = tuple(_needed_verdict(obj, resolution, settings) for resolution in resolutions)
-    soname = _soname_verdict(file, settings)
+    soname = _soname_verdict(file, catalog, settings)
     action, text, why = _search_path(obj, needed, resolutions, catalog, settings)
     replaced = tuple(
         dict.fromkeys((verdict.name, verdict.new) for verdict in needed if verdict.new and verdict.new != verdict.name)
@@ -80,12 +80,13 @@ def _needed_verdict(obj: Object, resolution: Resolution, settings: Settings) -> 
     return Verdict(name, resolution.candidate.bound, resolution.how)
 
 
-def _soname_verdict(file: File, settings: Settings) -> Verdict:
+def _soname_verdict(file: File, catalog: Catalog, settings: Settings) -> Verdict:
     obj = file.object
     name = os.path.basename(obj.soname or "")
     entries = (os.path.join(os.path.dirname(link), name) for link in file.paths if name)
     entry = next((path for path in entries if _same(path, file.paths[0])), None)
-    if fired := first(SONAME_RULES, SonameCase(file, entry), settings):
+    variants = any(catalog.is_variant(link) or catalog.has_variants(os.path.dirname(link), name) for link in file.paths)
+    if fired := first(SONAME_RULES, SonameCase(file, entry, variants), settings):
         rule, detail = fired
         return Verdict(obj.soname or "", None, rule.name, detail)
     return Verdict(obj.soname or "", entry, BOUND_ALREADY if entry == obj.soname else "library")

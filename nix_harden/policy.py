@@ -56,10 +56,14 @@ class FileCase:
 
 @dataclass(frozen=True)
 class SonameCase:
-    """An object, and the entry beside it that bears its SONAME and is the same file, if any."""
+    """An object, and the entry beside it that bears its SONAME and is the same file, if any.
+
+    `variants` tells whether it is one of several builds for different processors, or has such builds beside it.
+    """
 
     file: File
     entry: str | None
+    variants: bool
 
     @property
     def object(self) -> Object:
@@ -151,7 +155,22 @@ FILE_RULES: tuple[Rule[FileCase], ...] = (
 
 SONAME_RULES: tuple[Rule[SonameCase], ...] = (
     Rule(
+        "program",
+        "an executable, PIE or static-pie is started, not looked up; a SONAME breaks static-pie",
+        lambda case, _: _when(case.object.kind is Kind.PROGRAM),
+    ),
+    Rule(
+        "plugin without SONAME",
+        "it is opened by its path; a SONAME would make it another library to its loader",
+        lambda case, _: _when(case.object.kind is Kind.PLUGIN),
+    ),
+    Rule(
         "mode needed", "the derivation asks to leave every SONAME", lambda _, settings: _when(settings.mode == "needed")
+    ),
+    Rule(
+        "excluded",
+        "the derivation asks for it",
+        lambda case, settings: matches(settings.exclude, case.soname, os.path.basename(case.soname)),
     ),
     Rule(
         "loader",
@@ -182,6 +201,11 @@ SONAME_RULES: tuple[Rule[SonameCase], ...] = (
         lambda case, _: _when(any(in_stubs(path) for path in case.file.paths)),
     ),
     Rule(
+        "processor variants",
+        "the loader chooses among builds for several processors, which a path with a slash would skip",
+        lambda case, _: _when(case.variants),
+    ),
+    Rule(
         "no entry of that name",
         "no entry beside the file bears the SONAME and is the same file, so the loader would not find it by that path",
         lambda case, _: _when(case.entry is None, f"looked for it beside {case.file.object.path}"),
@@ -209,9 +233,7 @@ NEEDED_RULES: tuple[Rule[NeededCase], ...] = (
     Rule(
         "not found",
         "no directory that was tried holds a library of that name for this machine",
-        lambda case, _: _when(
-            case.resolution.candidate is None, "; ".join(f"{at.path}: {at.why}" for at in case.resolution.tried)
-        ),
+        lambda case, _: _when(case.resolution.candidate is None, _trail(case.resolution)),
         finding=True,
     ),
     Rule("outside the store", "other machines may not have that file", _outside),

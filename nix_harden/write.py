@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from nix_harden.elf import read_contents, read_object
-from nix_harden.errors import HardenError, SeveralErrors, ToolError, WriteError
+from nix_harden.errors import HardenError, MalformedElf, ReadError, SeveralErrors, ToolError, WriteError
 from nix_harden.model import Edit, Object, PathAction
 from nix_harden.patchelf import arguments
 from nix_harden.process import run
@@ -57,7 +57,7 @@ def write(edit: Edit, program: str) -> None:
             os.replace(copy, link)
     except OSError as error:
         raise WriteError(path, error.strerror or str(error)) from error
-    except ToolError as error:
+    except (ToolError, MalformedElf, ReadError) as error:
         raise WriteError(path, str(error)) from error
     finally:
         if copy is not None:
