@@ -23,7 +23,9 @@ def test_a_bound_chain_searches_nothing_and_maps_the_same_files(store: Store) ->
 
 def test_needed_keeps_its_order_and_each_name_its_base_name(store: Store) -> None:
     libs = store.package("libs")
-    needs = [libs.library(f"lib{x}.so.1.0", function(x, 1), soname=f"lib{x}.so.1", links=[f"lib{x}.so.1"]) for x in "cab"]
+    needs = [
+        libs.library(f"lib{x}.so.1.0", function(x, 1), soname=f"lib{x}.so.1", links=[f"lib{x}.so.1"]) for x in "cab"
+    ]
     program = store.package("app").program("app", prints("c", "a", "b"), needs=needs)
     before = names(program).needed
     store.harden(libs, store.package("app"))

@@ -93,7 +93,15 @@ def test_a_file_outside_the_store(store: Store, app: Package, tmp_path: Path, pl
     assert reason(store, app, "liba.so.1") == "outside the store"
 
 
-VARIANTS = ["glibc-hwcaps/x86-64-v2", "glibc-hwcaps/x86-64-v3", "haswell", "tls", "tls/haswell", "haswell/x86_64", "x86_64"]
+VARIANTS = [
+    "glibc-hwcaps/x86-64-v2",
+    "glibc-hwcaps/x86-64-v3",
+    "haswell",
+    "tls",
+    "tls/haswell",
+    "haswell/x86_64",
+    "x86_64",
+]
 
 
 @pytest.mark.parametrize("variant", VARIANTS)

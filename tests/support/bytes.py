@@ -30,7 +30,7 @@ def dynamic(path: Path) -> dict[int, tuple[int, int]]:
     """The dynamic section: for each tag, the file offset of its last entry, and its value."""
     data = path.read_bytes()
     offset = next(offset for kind, offset, _ in segments(path) if kind == PT_DYNAMIC)
-    found = {}
+    found: dict[int, tuple[int, int]] = {}
     while True:
         tag, value = struct.unpack_from("<QQ", data, offset)
         if not tag:

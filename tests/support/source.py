@@ -6,7 +6,9 @@ from collections.abc import Sequence
 def function(name: str, value: int, calls: Sequence[str] = ()) -> str:
     """A library's source: `name` returns `value` and what each of `calls` returns, added up."""
     declarations = "".join(f"int {other}(void);" for other in calls)
-    return f"{declarations} int {name}(void) {{ return {' + '.join([str(value), *(f'{other}()' for other in calls)])}; }}"
+    return (
+        f"{declarations} int {name}(void) {{ return {' + '.join([str(value), *(f'{other}()' for other in calls)])}; }}"
+    )
 
 
 def prints(*calls: str) -> str:

@@ -1,0 +1,43 @@
+"""Errors: each carries its fields, renders itself as one sentence, and knows its exit status."""
+
+import pytest
+
+from nix_harden.errors import (
+    CheckFailed,
+    HardenError,
+    MalformedElf,
+    PlanConflict,
+    ReadError,
+    SeveralErrors,
+    ToolError,
+    UsageError,
+    WriteError,
+)
+
+CASES: list[tuple[HardenError, int]] = [
+    (UsageError("hardenNeededMode", "'x' is no mode"), 2),
+    (MalformedElf("/p", "cut"), 1),
+    (PlanConflict("/p", "/q", "they differ"), 1),
+    (WriteError("/p", "no room"), 3),
+    (ToolError("patchelf", "failed"), 3),
+    (ReadError("/p", "Permission denied"), 3),
+    (CheckFailed("/p", "liba.so.1", "/x", "/y"), 1),
+]
+
+
+@pytest.mark.parametrize(("error", "status"), CASES, ids=[type(error).__name__ for error, _ in CASES])
+def test_each_is_one_sentence_with_its_fields_and_its_status(error: HardenError, status: int) -> None:
+    said = str(error)
+    assert error.status == status
+    assert "\n" not in said
+    assert all(str(field) in said for field in vars(error).values())
+
+
+def test_every_kind_is_tried_above() -> None:
+    assert {type(error) for error, _ in CASES} == set(HardenError.__subclasses__()) - {SeveralErrors}
+
+
+def test_several_are_one_a_line_and_the_worst_status_counts() -> None:
+    several = SeveralErrors((WriteError("/p", "x"), CheckFailed("/q", "a", "b", "c")))
+    assert len(str(several).splitlines()) == 2
+    assert several.status == 3
