@@ -23,7 +23,7 @@ def resolve(obj: Object, origin: str, name: str, catalog: Catalog, settings: Set
                     chosen = Candidate(candidate.path, candidate.real, candidate.path, candidate.abi, candidate.soname)
                     return Resolution(name, chosen, "bind")
                 case Tried() as refusal:
-                    tried.append(refusal)
+                    tried.append(Tried(path, refusal.why))
     own = own_search(obj, origin, name, catalog, settings)
     tried += own.tried
     if own.candidate or own.rivals:
