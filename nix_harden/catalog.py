@@ -11,6 +11,7 @@ from nix_harden.model import ABSENT, Abi, Candidate, File, Kind, Object, Output,
 from nix_harden.search import expand, own_text
 from nix_harden.settings import Settings
 
+Unread = MalformedElf | ReadError
 LIB_DIRECTORIES = ("lib", "lib64", "lib32")
 PROPAGATED = ("nix-support/propagated-build-inputs", "nix-support/propagated-host-host-deps")
 HWCAPS = "glibc-hwcaps"
@@ -20,10 +21,11 @@ LEGACY_VARIANTS = frozenset(  # directories of glibc before 2.37, one below the 
 LIB_TOKEN = re.compile(rb"\0LIB\0(lib[^\0]*)\0")
 
 
-def read_outputs(outputs: Sequence[Output]) -> tuple[tuple[File, ...], tuple[MalformedElf, ...]]:
-    """Every ELF file of every output, each inode once, in byte order of the paths, and what could not be understood.
+def read_outputs(outputs: Sequence[Output]) -> tuple[tuple[File, ...], tuple[Unread, ...]]:
+    """Every ELF file of every output, each inode once, in byte order of the paths, and what could not be read.
 
-    An output that does not exist has no files: Nix itself asks for it at the end of the build. Raises ReadError.
+    An output that does not exist has no files: Nix itself asks for it at the end of the build. Raises ReadError where a
+    directory cannot be read.
     """
     inodes: dict[tuple[int, int], list[tuple[str, str]]] = {}
     for output in outputs:
@@ -32,37 +34,37 @@ def read_outputs(outputs: Sequence[Output]) -> tuple[tuple[File, ...], tuple[Mal
                 continue
             status = os.lstat(path)
             inodes.setdefault((status.st_dev, status.st_ino), []).append((output.name, path))
-    files, malformed = [], []
+    files, unread = [], []
     for links in inodes.values():
         (name, path), paths = links[0], tuple(path for _, path in links)
         try:
             obj = read_object(path)
-        except MalformedElf as error:
-            malformed.append(error)
+        except (MalformedElf, ReadError) as error:
+            unread.append(error)
             continue
         if obj is not None:
             files.append(File(name, paths, obj))
-    return tuple(files), tuple(malformed)
+    return tuple(files), tuple(unread)
 
 
 def _walk(top: str) -> Iterator[tuple[str, bool]]:
-    """The paths below `top` that are no directories, in byte order of names, each with whether it is a regular file.
+    """The paths below `top` that are no directories, each directory in byte order, each path with whether it is a regular file.
 
-    Symbolic links are not followed. A `top` that is a file is its own only path. Raises ReadError.
+    Symbolic links are not followed. A `top` that is no directory is its own only path. Raises ReadError.
     """
     if not os.path.isdir(top):
         if os.path.lexists(top):
             yield top, os.path.isfile(top) and not os.path.islink(top)
         return
-    try:
-        entries = sorted(os.scandir(top), key=lambda entry: os.fsencode(entry.name))
-    except OSError as error:
-        raise ReadError(top, error.strerror or str(error)) from error
-    for entry in entries:
-        if entry.is_dir(follow_symlinks=False):
-            yield from _walk(entry.path)
-        else:
-            yield entry.path, entry.is_file(follow_symlinks=False)
+    directories = [top]
+    while directories:
+        directory = directories.pop()
+        try:
+            entries = sorted(os.scandir(directory), key=lambda entry: os.fsencode(entry.name))
+        except OSError as error:
+            raise ReadError(directory, error.strerror or str(error)) from error
+        directories.extend(entry.path for entry in reversed(entries) if entry.is_dir(follow_symlinks=False))
+        yield from ((e.path, e.is_file(follow_symlinks=False)) for e in entries if not e.is_dir(follow_symlinks=False))
 
 
 class Catalog:

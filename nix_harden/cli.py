@@ -50,16 +50,16 @@ def fixup(arguments: argparse.Namespace) -> int:
     from nix_harden.plan import make_plan
 
     settings = from_environ(os.environ, vars(arguments))
-    files, malformed = read_outputs(settings.outputs)
-    for error in malformed:
+    files, unread = read_outputs(settings.outputs)
+    for error in unread:
         _say(f"{report.NAME}: {'error' if settings.strict else 'warning'}: {error}; left as it is")
     plan = make_plan(files, Catalog(settings, files), settings)
     warnings = list(report.findings(plan))
     for line in (*(report.reasons(plan) if settings.verbose else ()), *warnings):
         _say(line)
-    if settings.strict and (malformed or warnings):
+    if settings.strict and (unread or warnings):
         _say(
-            f"{report.NAME}: error: {len(malformed) + len(warnings)} findings, and hardenNeededStrict is set; nothing was written"
+            f"{report.NAME}: error: {len(unread) + len(warnings)} findings, and hardenNeededStrict is set; nothing was written"
         )
         return FINDINGS
     if not settings.dry_run:
