@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterable
+from dataclasses import replace
 
 from nix_harden.catalog import Catalog
 from nix_harden.model import Candidate, Object, Resolution, Tried
@@ -20,14 +21,14 @@ def resolve(obj: Object, origin: str, name: str, catalog: Catalog, settings: Set
         if library == name:
             match catalog.look(os.path.normpath(path), obj.abi):
                 case Candidate() as candidate:
-                    chosen = Candidate(candidate.path, candidate.real, candidate.path, candidate.abi, candidate.soname)
+                    chosen = replace(candidate, bound=candidate.path)
                     return Resolution(name, chosen, "bind")
                 case Tried() as refusal:
                     tried.append(Tried(path, refusal.why))
     own = own_search(obj, origin, name, catalog, settings)
     tried += own.tried
     if own.candidate or own.rivals:
-        return own
+        return replace(own, tried=tuple(tried))
     for how, paths in (
         ("the outputs", catalog.output_paths(name)),
         ("the inputs", tuple(os.path.join(place, name) for place in catalog.input_places())),
@@ -71,9 +72,7 @@ def _search(path: Iterable[Place], obj: Object, name: str, catalog: Catalog, set
         answer = catalog.look(os.path.join(place.directory, name), obj.abi)
         variants = variants or catalog.has_variants(place.directory, name)
         if isinstance(answer, Candidate):
-            candidate = Candidate(
-                answer.path, answer.real, answer.bound, answer.abi, answer.soname, answer.stub, variants
-            )
+            candidate = replace(answer, variants=variants)
             return Resolution(name, candidate, place.how, True, impure, tuple(tried))
         tried.append(answer)
         if not is_pure(place, settings.store):
