@@ -124,11 +124,11 @@ class Catalog:
         """Every entry of the outputs that bears `name`, in byte order."""
         return tuple(self._by_name.get(name, ()))
 
-    def input_places(self) -> tuple[str, ...]:
-        """The lib directories of the inputs' closure: the inputs, what they propagate, and what their libraries name."""
+    def input_paths(self, name: str) -> tuple[str, ...]:
+        """`name` in each lib directory of the inputs' closure: the inputs, what they propagate, what their libraries name."""
         if self._input_places is None:
             self._input_places = tuple(self._walk_inputs())
-        return self._input_places
+        return tuple(os.path.join(place, name) for place in self._input_places)
 
     def loader_directory(self, obj: Object) -> str | None:
         """The directory of the C library that belongs to the object's interpreter, or to that of the outputs' programs."""

@@ -30,10 +30,10 @@ def resolve(obj: Object, origin: str, name: str, catalog: Catalog, settings: Set
     if own.candidate or own.rivals:
         return replace(own, tried=tuple(tried))
     for how, paths in (
-        ("the outputs", catalog.output_paths(name)),
-        ("the inputs", tuple(os.path.join(place, name) for place in catalog.input_places())),
+        ("the outputs", catalog.output_paths),
+        ("the inputs", catalog.input_paths),
     ):
-        found = _among(paths, obj, catalog, tried)
+        found = _among(paths(name), obj, catalog, tried)
         if found:
             single = found[0] if len(found) == 1 else None
             return Resolution(name, single, how, False, own.impure, tuple(tried), () if single else found)
