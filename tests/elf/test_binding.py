@@ -1,6 +1,7 @@
 """Binding: every NEEDED of an output becomes the absolute path of the file that the loader maps today."""
 
 import pytest
+from support import bytes as raw
 from support.dynamic import names
 from support.source import function, prints
 from support.store import Store
@@ -175,3 +176,74 @@ def test_cxx_programs_throw_through_bound_libraries(store: Store) -> None:
     assert after.mapped == before.mapped
     assert after.misses == ()
     assert names(gcc.lib / "libstdc++.so.6").soname == "libstdc++.so.6"
+
+
+def test_libraries_that_need_each_other(store: Store) -> None:
+    a, b, app = store.package("liba"), store.package("libb"), store.package("app")
+    first = a.library("liba.so.1", function("a", 1) + function("one", 1))
+    libb = b.library("libb.so.1", function("b", 10, ["one"]), needs=[first])
+    liba = a.library("liba.so.1", function("a", 1, ["b"]) + function("one", 1), needs=[libb])
+    program = app.program("app", prints("a", "b"), needs=[liba, libb])
+    before = run(program)
+    assert before.out == "12\n11\n"
+    store.harden(a, b, app)
+    after = run(program)
+    assert after.behaviour == before.behaviour
+    assert after.misses == ()
+
+
+def test_a_name_that_stands_twice_is_bound_twice(store: Store) -> None:
+    a, app = store.package("liba"), store.package("app")
+    liba = a.library("liba.so.1", function("a", 1))
+    program = app.program("app", prints("a"), needs=[liba])
+    raw.retag(program, raw.DT_DEBUG, raw.DT_NEEDED, raw.dynamic(program, first=True)[raw.DT_NEEDED][1])
+    assert names(program).needed == ("liba.so.1", "libc.so.6", "liba.so.1")
+    before = run(program)
+    store.harden(app)
+    after = run(program)
+    assert names(program).needed == (str(liba), f"{store.libc}/libc.so.6", str(liba))
+    assert after.behaviour == before.behaviour
+    assert after.misses == ()
+
+
+def test_base_names_that_programs_see_of_their_libraries_stay(store: Store) -> None:
+    """Debuggers, profilers and sanitizers know libraries by what dladdr(3) and the link map say."""
+    a, app = store.package("liba"), store.package("app")
+    source = """
+        #define _GNU_SOURCE
+        #include <dlfcn.h>
+        #include <stdio.h>
+        #include <string.h>
+        int a(void);
+        int main(void) { Dl_info info; dladdr((void *) a, &info); puts(strrchr(info.dli_fname, '/')); }"""
+    liba = a.library("liba.so.1.2", function("a", 1), soname="liba.so.1", links=["liba.so.1"])
+    program = app.program("app", source, needs=[liba], flags=["-fno-plt", "-Xlinker", "-z", "-Xlinker", "now"])
+    before = run(program)
+    assert before.out == "/liba.so.1\n"
+    store.harden(a, app)
+    assert run(program).behaviour == before.behaviour
+
+
+def test_a_store_that_is_reached_through_a_link(store: Store) -> None:
+    """An ordinary directory as store may lie behind one, as /tmp does on some systems."""
+    alias = store.path.parent / "alias"
+    alias.symlink_to(store.path)
+    linked = Store(alias, alias / store.glibc.name)
+    a, app = linked.package("liba"), linked.package("app")
+    liba = a.library("liba.so.1", function("a", 1))
+    program = app.program("app", prints("a"), needs=[liba])
+    before = run(program)
+    linked.harden(a, app)
+    after = run(program)
+    assert after.behaviour == before.behaviour
+    assert after.misses == ()
+    assert names(program).needed[0] == str(liba)
+
+
+def test_a_store_and_outputs_are_the_same_with_a_slash_at_their_ends(store: Store) -> None:
+    app = store.package("app")
+    liba = app.library("liba.so.1", function("a", 1))
+    program = app.program("app", prints("a"), needs=[liba])
+    store.fixup("--output", f"out={app.path}//", environ={"NIX_STORE": f"{store.path}/"})
+    assert names(program).needed[0] == str(liba)
+    assert names(liba).soname == str(liba)

@@ -141,3 +141,22 @@ def test_no_directory_comes_back_that_would_answer_a_bare_name_otherwise(store: 
     assert "libcuda.so.1" in names(program).needed
     assert run(program, environ=driver_path).files("libcuda") == [str(cuda)]
     assert run(program).status == 127
+
+
+def test_no_directory_comes_back_that_would_answer_a_name_of_the_interpreters_directory(
+    store: Store, it: Package
+) -> None:
+    """libm.so.6 is left bare on demand and found last of all; liba's directory holds another one."""
+    a = store.package("liba")
+    liba = a.library("liba.so.1", function("a", 1))
+    impostor = a.library("libm.so.6", function("m", 9))
+    source = opens("liba.so.1", "a", calls=["a"])
+    program = it.program("app", source, needs=[liba, store.libc / "libm.so.6"], rpath=[])
+    patchelf("--replace-needed", "liba.so.1", liba, program)
+    before = run(program)
+    assert before.status in (0, 9)
+    store.harden(it, inputs=[a], options=["--exclude", "libm.so.6"])
+    after = run(program)
+    assert "libm.so.6" in names(program).needed
+    assert str(impostor) not in after.mapped
+    assert [path.rpartition("/")[2] for path in after.mapped] == [path.rpartition("/")[2] for path in before.mapped]

@@ -182,7 +182,7 @@ def test_the_trail_says_why_each_candidate_was_refused(store: Store, app: Packag
         (dangling, "a dangling link"),
         (small, "for 32-bit little-endian 386"),
     ):
-        assert f"{package.lib}: {why}" in answer.err
+        assert f"{package.lib} ({why}" in answer.err
 
 
 @pytest.mark.parametrize("fault", ["not found", "two different files"])
@@ -217,3 +217,48 @@ def test_an_input_that_shrink_rpath_dropped_answers(store: Store, app: Package) 
     store.harden(app, inputs=[liba, libb])
     assert run(program).behaviour == before.behaviour
     assert not [name for name in names(program).needed if not name.startswith("/")]
+
+
+def test_a_name_that_is_a_link_to_a_library_of_another_name(store: Store, app: Package) -> None:
+    """As libblas.so.3 leads to whichever implementation was chosen; the package of that one has its own libblas.so.3."""
+    farm, chosen = store.package("blas"), store.package("openblas")
+    real = chosen.library("libopenblas.so.0", function("a", 1))
+    chosen.library("libblas.so.3", function("a", 2))
+    farm.lib.mkdir()
+    (farm.lib / "libblas.so.3").symlink_to(real)
+    reference = store.package("reference").library("libblas.so.3", function("a", 3))
+    program = app.program("app", prints("a"), needs=[reference], rpath=[farm.lib, store.libc])
+    before = run(program)
+    assert before.out == "1\n"
+    store.harden(app)
+    assert run(program).behaviour == before.behaviour
+    assert names(program).needed[0] == f"{farm.lib}/libblas.so.3"
+
+
+def test_one_file_needed_under_two_names_is_mapped_once(store: Store, app: Package) -> None:
+    """As libtinfo.so.6 may lead to libncursesw.so.6; each user binds the name that it knows, versions and all."""
+    curses = store.package("curses")
+    script = store.path / "versions"
+    script.write_text("N_6 { global: a; local: *; };")
+    flags = ["-Xlinker", f"--version-script={script}"]
+    real = curses.library("libncursesw.so.6", function("a", 1), flags=flags)
+    old = store.package("old").library("libtinfo.so.6", function("a", 9), flags=flags)
+    (curses.lib / "libtinfo.so.6").symlink_to(real.name)
+    user = app.library("libuser.so.1", function("b", 10, ["a"]), needs=[old], rpath=[curses.lib])
+    program = app.program("app", prints("a", "b"), needs=[real, user])
+    before = run(program)
+    assert before.out == "1\n11\n"
+    store.harden(app, curses)
+    after = run(program)
+    assert after.behaviour == before.behaviour
+    assert after.misses == ()
+    assert names(user).needed == (f"{curses.lib}/libtinfo.so.6",)
+
+
+def test_a_library_alone_finds_its_c_library_among_the_inputs(store: Store) -> None:
+    """No program of the outputs says which loader will run it."""
+    it = store.package("it")
+    liba = it.library("liba.so.1", 'int puts(const char *); int a(void) { return puts(""); }', rpath=[])
+    assert names(liba).needed == ("libc.so.6",)
+    store.fixup("--output", f"out={it.path}", "--input", store.glibc)
+    assert names(liba).needed == (f"{store.libc}/libc.so.6",)

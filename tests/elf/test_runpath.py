@@ -93,3 +93,30 @@ def test_a_file_without_names_loses_its_runpath_too(store: Store) -> None:
     assert names(liba).needed == ()
     store.harden(it)
     assert names(liba).runpath is None
+
+
+@pytest.mark.parametrize("tag", ["--audit", "--depaudit"])
+def test_a_program_with_an_audit_library_keeps_its_runpath(store: Store, tag: str) -> None:
+    """The names of DT_AUDIT and DT_DEPAUDIT are searched for too, as a filter's are (rtld-audit(7))."""
+    it, audit = store.package("it"), store.package("audit")
+    says = """#include <unistd.h>
+        unsigned la_version(unsigned version) { write(1, "audited\\n", 8); return version; }"""
+    audit.library("libaudit.so.1", says)
+    flags = ["-Xlinker", tag, "-Xlinker", "libaudit.so.1"]
+    program = it.program("app", prints(), rpath=[audit.lib, store.libc], flags=flags)
+    before = run(program)
+    store.harden(it)
+    assert run(program).said == before.said
+    assert "audited" in before.out or tag == "--depaudit"
+
+
+def test_a_plain_library_that_is_run_through_another_loader_call_is_the_same(store: Store) -> None:
+    """`ld.so ./program` and `ld.so --list` see the bound names as the kernel's start does."""
+    it = store.package("it")
+    liba = it.library("liba.so.1", function("a", 1))
+    program = it.program("app", prints("a"), needs=[liba])
+    store.harden(it)
+    ran = run(store.loader, str(program))
+    assert ran.said == (0, "1\n", "")
+    assert not [miss for miss in ran.misses if "liba" in miss]
+    assert str(liba) in run(store.loader, "--list", str(program)).out

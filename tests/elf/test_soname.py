@@ -147,3 +147,13 @@ def test_a_package_that_only_links_to_a_library_leaves_it_alone(store: Store) ->
     assert after.behaviour == before.behaviour
     assert after.misses == ()
     assert names(program).needed[0] == f"{a.lib}/liba.so.1", "by its own package, which the farm cannot outlive"
+
+
+@pytest.mark.parametrize("soname", ["", "./liba.so.1", "build/liba.so.1"])
+def test_odd_sonames(store: Store, soname: str) -> None:
+    """An empty one is none; one with a relative directory names a file of the build, and becomes its path."""
+    a = store.package("liba")
+    liba = a.plugin("liba.so.1", function("a", 1), flags=["-Xlinker", "-soname", "-Xlinker", soname])
+    before = names(liba).soname
+    store.harden(a)
+    assert names(liba).soname == (str(liba) if soname else before)

@@ -281,3 +281,10 @@ def test_json_is_the_whole_plan_and_all_of_stdout(store: Store, it: Package) -> 
     assert [name["file"] for name in program["needed"]] == list(names(it.bin / "app").needed)
     assert program["search_path"]["action"] == "remove"
     assert files[1]["soname"] == {"old": "liba.so.1", "new": f"{it.lib}/liba.so.1", "why": "library", "detail": ""}
+
+
+def test_an_output_that_is_given_under_two_names_is_written_once(store: Store, it: Package) -> None:
+    answer = store.fixup("--output", f"out={it.path}", "--output", f"lib={it.path}")
+    assert {path.stat().st_nlink for path in it.path.rglob("*") if path.is_file()} == {1}
+    assert run(it.bin / "app").misses == ()
+    assert "out: 2 libraries, 1 program" in answer.err

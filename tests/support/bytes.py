@@ -7,7 +7,7 @@ from pathlib import Path
 EI_CLASS, EI_DATA, EI_OSABI, E_MACHINE = 4, 5, 7, 18
 AARCH64 = 183
 PT_DYNAMIC = 2
-DT_DEBUG, DT_RPATH, DT_RUNPATH = 21, 15, 29
+DT_NEEDED, DT_RPATH, DT_DEBUG, DT_RUNPATH = 1, 15, 21, 29
 
 
 def poke(path: Path, offset: int, value: bytes) -> None:
@@ -26,8 +26,8 @@ def segments(path: Path) -> list[tuple[int, int, int]]:
     return [(kind, offset, length) for kind, _, offset, _, _, length in rows]
 
 
-def dynamic(path: Path) -> dict[int, tuple[int, int]]:
-    """The dynamic section: for each tag, the file offset of its last entry, and its value."""
+def dynamic(path: Path, *, first: bool = False) -> dict[int, tuple[int, int]]:
+    """The dynamic section: for each tag, the file offset of its last (or first) entry, and its value."""
     data = path.read_bytes()
     offset = next(offset for kind, offset, _ in segments(path) if kind == PT_DYNAMIC)
     found: dict[int, tuple[int, int]] = {}
@@ -35,7 +35,8 @@ def dynamic(path: Path) -> dict[int, tuple[int, int]]:
         tag, value = struct.unpack_from("<QQ", data, offset)
         if not tag:
             return found
-        found[tag] = offset, value
+        if not (first and tag in found):
+            found[tag] = offset, value
         offset += 16
 
 
