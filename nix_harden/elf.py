@@ -6,6 +6,7 @@ Section headers say only what no segment says: where the file ends, and whether 
 
 import functools
 import io
+import json
 import os
 import stat
 import struct
@@ -19,7 +20,7 @@ from elftools.construct import ConstructError
 from elftools.elf.structs import ELFStructs
 
 from nix_harden.errors import MalformedElf, ReadError
-from nix_harden.model import Abi, Kind, Object
+from nix_harden.model import Abi, DlopenNote, Kind, Loadable, Object
 
 T = TypeVar("T")
 
@@ -28,6 +29,7 @@ DF_1_PIE = 0x08000000
 MAX_HEADERS = 0xFFFF
 OSABI_GNU = 3  # ELFOSABI_LINUX: glibc loads it beside System V's 0 (VALID_ELF_OSABI in sysdeps/gnu/ldsodefs.h)
 DLOPEN = (b"dlopen", b"dlmopen")
+DLOPEN_NOTE = (b"FDO", 0x407C0C0A)  # https://systemd.io/ELF_DLOPEN_METADATA
 SYMBOL = {32: "IIIBBH", 64: "IBBHQQ"}  # Elf32_Sym and Elf64_Sym
 
 
@@ -304,6 +306,11 @@ def read_object(path: str) -> Object | None:
     return _with_image(path, lambda image: _object(path, image))
 
 
+def read_loadable(path: str) -> Loadable | None:
+    """Read what a loader that is given the file at `path` sees; answers and raises as `read_object`."""
+    return _with_image(path, lambda image: _loadable(path, image))
+
+
 @dataclass(frozen=True)
 class Contents:
     """What no edit of this project may change in a file: its symbols' names, its versions', and every other tag."""
@@ -375,6 +382,53 @@ def _object(path: str, image: _Image) -> Object:
         payload=image.payload(),
         **common,
     )
+
+
+def _loadable(path: str, image: _Image) -> Loadable:
+    dynamic = image.dynamic()
+    tags = dynamic.tags if dynamic is not None else []
+    wants = tuple(
+        (str(tag), dynamic.string(value, str(tag)))
+        for tag, value in tags
+        if dynamic is not None and tag in ("DT_NEEDED", "DT_FILTER", "DT_AUXILIARY")
+    )
+    flags = (dynamic.value("DT_FLAGS_1") if dynamic is not None else 0) or 0
+    return Loadable(_object(path, image), str(image.header["e_type"]), flags, wants, tuple(_dlopen_notes(image)))
+
+
+def _dlopen_notes(image: _Image) -> Iterator[DlopenNote]:
+    """The entries of every dlopen note in a PT_NOTE segment; a note that is not the JSON it should be says nothing."""
+    header = struct.Struct(("<" if image.little_endian else ">") + "III")
+    for segment in image.segments:
+        if segment.type != "PT_NOTE":
+            continue
+        data = image.read(segment.offset, segment.size, "the notes")
+        position = 0
+        while position + header.size <= len(data):
+            name_size, size, kind = header.unpack_from(data, position)
+            start = position + header.size
+            end = start + _aligned(name_size) + size
+            if end > len(data):
+                break
+            if (data[start : start + name_size].rstrip(b"\0"), kind) == DLOPEN_NOTE:
+                yield from _dlopen_entries(data[end - size : end])
+            position = _aligned(end)
+
+
+def _aligned(size: int) -> int:
+    return size + 3 & ~3
+
+
+def _dlopen_entries(text: bytes) -> Iterator[DlopenNote]:
+    try:
+        entries = json.loads(text.rstrip(b"\0"))
+    except (ValueError, RecursionError):
+        return
+    for entry in entries if isinstance(entries, list) else []:
+        sonames = entry.get("soname") if isinstance(entry, dict) else None
+        if isinstance(sonames, list) and sonames and all(isinstance(soname, str) for soname in sonames):
+            feature, description, priority = (str(entry.get(key, "")) for key in ("feature", "description", "priority"))
+            yield DlopenNote(tuple(sonames), feature, description, priority or "recommended")
 
 
 def _contents(image: _Image) -> Contents | None:

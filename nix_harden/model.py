@@ -65,6 +65,31 @@ class Object:
 
 
 @dataclass(frozen=True, slots=True)
+class DlopenNote:
+    """One entry of a `.note.dlopen` (systemd's ELF_DLOPEN_METADATA): SONAMEs, the first to be found counts, and what they are for."""
+
+    sonames: tuple[str, ...]
+    feature: str = ""
+    description: str = ""
+    priority: str = "recommended"
+
+
+@dataclass(frozen=True, slots=True)
+class Loadable:
+    """What the loader uses of a file beyond its `Object`.
+
+    `type` is e_type as pyelftools names it, `flags` DT_FLAGS_1; `wants` pairs DT_NEEDED, DT_FILTER and DT_AUXILIARY with
+    their strings, in the dynamic section's order, which decides the order of loading.
+    """
+
+    object: Object
+    type: str
+    flags: int
+    wants: tuple[tuple[str, str], ...]
+    notes: tuple[DlopenNote, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class File:
     """One inode of the outputs: every path that names it, in byte order, and the object that it holds."""
 
