@@ -9,7 +9,8 @@ from typing import NoReturn
 
 from nix_harden import __version__
 from nix_harden.errors import HardenError, UsageError
-from nix_harden.settings import TABLE, Form, Settings, from_environ
+from nix_harden.model import Edit
+from nix_harden.settings import TABLE, Form, Settings, from_environ, require_outputs
 
 DONE, FINDINGS, USAGE, TOOL, INTERRUPTED = 0, 1, 2, 3, 130
 EPILOG = "exit status: 0 done, 1 findings under --strict or a failed check, 2 usage, 3 a tool or the system failed"
@@ -50,6 +51,7 @@ def fixup(arguments: argparse.Namespace) -> int:
     from nix_harden.plan import make_plan
 
     settings = from_environ(os.environ, vars(arguments))
+    require_outputs(settings)
     files, unread = read_outputs(settings.outputs)
     for error in unread:
         _say(f"{report.NAME}: {'error' if settings.strict else 'warning'}: {error}; left as it is")
@@ -75,6 +77,29 @@ def fixup(arguments: argparse.Namespace) -> int:
     return DONE
 
 
+def unharden(arguments: argparse.Namespace) -> int:
+    """Read, plan the way back, write, say."""
+    from nix_harden import report
+    from nix_harden.catalog import read_outputs
+    from nix_harden.unbind import make_plan
+
+    outputs = [f"{os.path.basename(path)}={os.path.abspath(path)}" for path in arguments.paths]
+    settings = from_environ(os.environ, {**vars(arguments), "outputs": outputs})
+    for path in arguments.paths:
+        if not os.path.lexists(path):
+            raise UsageError(path, "is not there; say a store path, a directory or a file")
+    files, unread = read_outputs(settings.outputs)
+    for error in unread:
+        _say(f"{report.NAME}: warning: {error}; left as it is")
+    plan = make_plan(files, settings)
+    for line in report.reasons(plan) if settings.verbose else ():
+        _say(line)
+    if not settings.dry_run:
+        _write(plan.edits, settings)
+    _say(f"{report.NAME}: {report.count(len(plan.edits), 'file', 'files')} unbound")
+    return DONE
+
+
 def hook(arguments: argparse.Namespace) -> int:
     """Print the stdenv setup hook that calls a program."""
     from nix_harden.hook import render
@@ -85,13 +110,13 @@ def hook(arguments: argparse.Namespace) -> int:
     return DONE
 
 
-def _write(edits: Sequence[object], settings: Settings) -> None:
+def _write(edits: Sequence[Edit], settings: Settings) -> None:
     if not edits:
         return
     from nix_harden.patchelf import find
     from nix_harden.write import write_all
 
-    write_all(edits, find(settings.patchelf), settings.jobs)  # type: ignore[arg-type]
+    write_all(edits, find(settings.patchelf), settings.jobs)
 
 
 def _say(line: str) -> None:
@@ -118,6 +143,19 @@ def _parser() -> argparse.ArgumentParser:
         if setting.flag:
             _add_option(sub, setting.flag, setting.name, setting.form, f"{setting.sentence} [{setting.variable}]")
     sub.set_defaults(run=fixup)
+
+    sub = commands.add_parser(
+        "unharden",
+        help="make absolute names bare again",
+        description="Make absolute NEEDED and SONAME bare again, with their directories in the search path, in every ELF file "
+        "of store paths, directories or files; also where nuke-refs or remove-references-to has overwritten the hashes.",
+        epilog=EPILOG,
+    )
+    sub.add_argument("paths", nargs="+", metavar="PATH", help="what to unharden, in place")
+    for setting in TABLE:
+        if setting.flag and setting.name in ("exclude", "jobs", "dry_run", "verbose"):
+            _add_option(sub, setting.flag, setting.name, setting.form, f"{setting.sentence} [{setting.variable}]")
+    sub.set_defaults(run=unharden)
 
     sub = commands.add_parser(
         "hook", help="print the stdenv setup hook", description="Print the stdenv setup hook that calls a program."

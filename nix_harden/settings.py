@@ -174,7 +174,7 @@ def from_environ(environ: Mapping[str, str], options: Mapping[str, object]) -> S
         raise UsageError("NIX_STORE", f"{store!r} is not an absolute path")
     values["store"] = store
     settings = Settings(**{field.name: values[field.name] for field in fields(Settings)})  # type: ignore[arg-type]
-    _check_places(settings, sources)
+    _check_bindings(settings, sources["bind"])
     return settings
 
 
@@ -227,22 +227,25 @@ def _pairs(source: str, words: Sequence[str], shape: str) -> list[tuple[str, str
     return pairs
 
 
-def _check_places(settings: Settings, sources: Mapping[str, str]) -> None:
-    """Refuse outputs and bindings outside the store: a name to them would be one that no other machine has."""
+def _check_bindings(settings: Settings, source: str) -> None:
+    for name, path in settings.bind:
+        if not settings.in_store(os.path.normpath(path)):
+            problem = f"{path} is not in the store {settings.store}, so other machines would not have it"
+            raise UsageError(f"{source} {name}", problem)
+        if not os.path.isfile(path):
+            raise UsageError(f"{source} {name}", f"{path} is not a file; say the library file that the name means")
+
+
+def require_outputs(settings: Settings) -> None:
+    """Refuse to run without outputs, and outputs outside the store: no other machine has a name to what lies there."""
     if not settings.outputs:
-        raise UsageError(sources["outputs"], "no output to harden; say --output out=/path/in/the/store")
+        raise UsageError(
+            "--output", "no output to harden; say --output out=/path/in/the/store, or set NIX_HARDEN_OUTPUTS"
+        )
     for output in settings.outputs:
         if not settings.in_store(output.path):
             problem = f"{output.path} is not in the store {settings.store}; set NIX_STORE to the store that holds it"
-            raise UsageError(f"{sources['outputs']} {output.name}", problem)
-    for name, path in settings.bind:
-        source = f"{sources['bind']} {name}"
-        if not settings.in_store(os.path.normpath(path)):
-            raise UsageError(
-                source, f"{path} is not in the store {settings.store}, so other machines would not have it"
-            )
-        if not os.path.isfile(path):
-            raise UsageError(source, f"{path} is not a file; say the library file that the name means")
+            raise UsageError(f"--output {output.name}", problem)
 
 
 def matches(patterns: Sequence[str], *names: str) -> str | None:
