@@ -146,6 +146,28 @@ def test_the_directory_of_the_interpreters_libc_is_searched_last(store: Store) -
     assert after.misses == ()
 
 
+def test_the_search_path_comes_before_the_directory_of_the_interpreters_libc(store: Store) -> None:
+    """As a program may bring its own build of a library of the C library."""
+    app = store.package("app")
+    libm = app.library("libm.so.6", function("a", 1))
+    app.program("app", prints("a"), needs=[libm], rpath=[app.lib, store.libc])
+    assert bound(store, app.bin / "app") == str(libm)
+
+
+def test_origin_of_a_library_is_the_directory_by_which_it_is_found(store: Store) -> None:
+    """glibc follows no link for it: liba.so.1 is found in lib/, so the libb.so.1 of lib/ is its, not that of libexec/."""
+    it, app = store.package("it"), store.package("app")
+    beside = it.library("libb.so.1", function("b", 1), directory="libexec")
+    it.library("libb.so.1", function("b", 2))
+    it.library("liba.so.1", function("a", 10, ["b"]), needs=[beside], rpath=["$ORIGIN"], directory="libexec")
+    (it.lib / "liba.so.1").symlink_to("../libexec/liba.so.1")
+    program = app.program("app", prints("a"), needs=[it.lib / "liba.so.1"])
+    before = run(program)
+    assert before.out == "12\n"
+    store.harden(it, app)
+    assert run(program).behaviour == before.behaviour
+
+
 def test_a_library_without_interpreter_has_that_of_the_outputs_programs(store: Store) -> None:
     app = store.package("app")
     liba = app.library("liba.so.1", 'int puts(const char *); int a(void) { return puts("called"); }', rpath=[])
