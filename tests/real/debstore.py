@@ -12,6 +12,7 @@ comes from the store or from nowhere. Needs apt and dpkg-deb, and a patchelf of 
 """
 
 import argparse
+import fcntl
 import hashlib
 import json
 import os
@@ -93,31 +94,36 @@ class Dynamic:
 
 
 class Layout:
-    """Where each path of the Debian system lies in the store."""
+    """Where the paths of the Debian system lie in the store. Packages that conflict with each other may both bring one."""
 
     def __init__(self) -> None:
-        self.places: dict[str, Path] = {}
+        self.entries: list[tuple[str, Path]] = []
+        self.places: dict[str, list[Path]] = {}
         self.libraries: dict[str, str] = {}
         self.system: list[str] = []
 
     def add(self, debian: str, place: Path) -> None:
-        """Record that the Debian path lies at `place`; the first package to bring a path has it."""
-        if debian in self.places:
-            return
-        self.places[debian] = place
+        """Record that the Debian path lies at `place`."""
+        self.entries.append((debian, place))
+        self.places.setdefault(debian, []).append(place)
         if ".so" in place.name:
             self.libraries.setdefault(place.name, debian)
         if place.name == "lib" and place.is_dir() and debian not in self.system:
             self.system.append(debian)
 
-    def follow(self, debian: str, target: str) -> Path | None:
-        """The store's place of a symbolic link's target; the link is at the Debian path."""
-        path = os.path.normpath(os.path.join("/", os.path.dirname(debian), target)).lstrip("/")
-        alternative = self.libraries.get(os.path.basename(path))  # /etc/alternatives exists on installed systems only
-        return self.places.get(canonical(path)) or (self.places[alternative] if alternative else None)
+    def place(self, debian: str, near: Path) -> Path | None:
+        """The Debian path in the store: in the same package as the file `near` where that brings it, else in the first that does."""
+        shared = [(len(os.path.commonpath((place, near))), place) for place in self.places.get(debian, ())]
+        return max(shared, key=lambda each: each[0])[1] if shared else None
 
-    def find(self, debian: str, name: str, search: Sequence[str]) -> tuple[str, Path] | None:
-        """The entry of the search path, or "", that answers a NEEDED `name`, and the library's place in the store.
+    def follow(self, debian: str, link: Path) -> Path | None:
+        """Where the target of a symbolic link lies in the store; its Debian path is `debian`."""
+        path = os.path.normpath(os.path.join("/", os.path.dirname(debian), os.readlink(link))).lstrip("/")
+        alternative = self.libraries.get(os.path.basename(path))  # /etc/alternatives exists on installed systems only
+        return self.place(canonical(path), link) or (self.place(alternative, link) if alternative else None)
+
+    def find(self, debian: str, path: Path, name: str, search: Sequence[str]) -> tuple[str, Path] | None:
+        """The entry of the search path, or "", that answers a NEEDED `name` of a file, and the library's place in the store.
 
         Asked are the object's own search path, the system's library directories, and last every directory, for the libraries
         that a package's installation script would have linked.
@@ -125,13 +131,14 @@ class Layout:
         origin = "/" + os.path.dirname(debian)
         for entry in search:
             directory = os.path.normpath(entry.replace("${ORIGIN}", origin).replace("$ORIGIN", origin)).lstrip("/")
-            if place := self.places.get(f"{canonical(directory)}/{name}"):
+            if place := self.place(f"{canonical(directory)}/{name}", path):
                 return entry, place
         for directory in self.system:
-            if place := self.places.get(f"{directory}/{name}"):
+            if place := self.place(f"{directory}/{name}", path):
                 return "", place
         anywhere = self.libraries.get(name)
-        return ("", self.places[anywhere]) if anywhere else None
+        place = self.place(anywhere, path) if anywhere else None
+        return ("", place) if place else None
 
 
 def build(dest: Path, roots: Sequence[str], cache: Path) -> Store:
@@ -153,7 +160,7 @@ def build(dest: Path, roots: Sequence[str], cache: Path) -> Store:
     loader = find_loader(paths["libc6"])
     seal_loader(loader)
     inodes: dict[tuple[int, int], tuple[str, Path]] = {}
-    for debian, place in layout.places.items():
+    for debian, place in layout.entries:
         if is_elf(place) and place != loader:
             status = place.stat()
             inodes.setdefault((status.st_dev, status.st_ino), (debian, place))
@@ -242,18 +249,23 @@ def download(names: Sequence[str], cache: Path) -> dict[str, Path]:
     candidates = dict(re.findall(r"^(\S+):\n  Installed:.*\n  Candidate: (.+)$", policy, re.MULTILINE))
     real = [name for name in names if candidates.get(name, "(none)") != "(none)"]
     cache.mkdir(parents=True, exist_ok=True)
-    get = ("apt-get", "-qq", "-o", "APT::Sandbox::User=root", "download")
-    files = {
-        line.split()[1].split("_")[0]: line.split()[1:3] for line in output(*get, "--print-uris", *real).splitlines()
-    }
-    missing = [name for name in real if not is_whole(cache / files[name][0], int(files[name][1]))]
-    if missing:
+    with (cache / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # tests run in several processes
         try:
-            output(*get, *missing, cwd=cache)
+            return _download(real, cache)
         except subprocess.CalledProcessError:  # old lists name archives that are gone
             output("apt-get", "-qq", "update")
-            return download(names, cache)
-    return {name: cache / files[name][0] for name in real}
+            return _download(real, cache)
+
+
+def _download(names: Sequence[str], cache: Path) -> dict[str, Path]:
+    get = ("apt-get", "-qq", "-o", "APT::Sandbox::User=root", "download")
+    rows = [line.split() for line in output(*get, "--print-uris", *names).splitlines()]
+    files = {file.split("_")[0]: (cache / file, int(size)) for _, file, size, *_ in rows}
+    missing = [name for name in names if not is_whole(*files[name])]
+    if missing:
+        output(*get, *missing, cwd=cache)
+    return {name: files[name][0] for name in names}
 
 
 def is_whole(path: Path, size: int) -> bool:
@@ -317,10 +329,10 @@ def move(source: Path, target: Path) -> None:
 def settle_links(layout: Layout, paths: Iterable[Path]) -> None:
     """Point every symbolic link to where its target lies in the store; relative within a store path."""
     owners = set(paths)
-    for debian, link in layout.places.items():
+    for debian, link in layout.entries:
         if not link.is_symlink():
             continue
-        target = layout.follow(debian, os.readlink(link))
+        target = layout.follow(debian, link)
         if target is None or target == link:
             continue
         inside = owners.intersection(link.parents) == owners.intersection(target.parents)
@@ -386,8 +398,8 @@ def prepare(debian: str, path: Path, layout: Layout, loader: Path) -> None:
     if dynamic is None:
         return
     runpath = search_path(debian, path, dynamic, layout)
-    if path.name == "libc.so.6" and (runtime := layout.libraries.get("libgcc_s.so.1")):
-        runpath = [str(layout.places[runtime].parent)]  # opened at pthread_exit(3); compiled into nixpkgs' loader
+    if path.name == "libc.so.6" and (runtime := layout.find(debian, path, "libgcc_s.so.1", ())):
+        runpath = [str(runtime[1].parent)]  # opened at pthread_exit(3); compiled into nixpkgs' loader
     argv = [patchelf()]
     if dynamic.interpreter:
         argv += ["--set-interpreter", str(loader)]
@@ -404,7 +416,7 @@ def search_path(debian: str, path: Path, dynamic: Dynamic, layout: Layout) -> li
     own: list[str] = []
     system: list[str] = []
     for name in dynamic.needed:
-        found = layout.find(debian, name, dynamic.search)
+        found = layout.find(debian, path, name, dynamic.search)
         if found is None:
             continue
         entry, library = found
