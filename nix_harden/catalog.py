@@ -4,10 +4,11 @@ import glob
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
 from nix_harden.elf import read_object
 from nix_harden.errors import HardenError, MalformedElf, ReadError
-from nix_harden.model import ABSENT, Abi, Candidate, File, Kind, Object, Output, Tried
+from nix_harden.model import ABSENT, COPY, Abi, Candidate, File, Kind, Object, Output, Tried
 from nix_harden.search import expand, own_text
 from nix_harden.settings import Settings
 
@@ -21,16 +22,29 @@ LEGACY_VARIANTS = frozenset(  # directories of glibc before 2.37, one below the 
 LIB_TOKEN = re.compile(rb"\0LIB\0(lib[^\0]*)\0")
 
 
-def read_outputs(outputs: Sequence[Output]) -> tuple[tuple[File, ...], tuple[Unread, ...]]:
-    """Every ELF file of every output, each inode once, in byte order of the paths, and what could not be read.
+@dataclass(frozen=True)
+class Read:
+    """What was found in the outputs: the ELF files, what could not be read, and copies that a killed run left."""
+
+    files: tuple[File, ...]
+    unread: tuple[Unread, ...]
+    leftovers: tuple[str, ...]
+
+
+def read_outputs(outputs: Sequence[Output]) -> Read:
+    """Every ELF file of every output, each inode once, in byte order of the paths.
 
     An output that does not exist has no files: Nix itself asks for it at the end of the build. Raises ReadError where a
     directory cannot be read.
     """
     inodes: dict[tuple[int, int], list[tuple[str, str]]] = {}
+    leftovers = []
     for output in outputs:
         for path, regular in _walk(output.path):
             if not regular:
+                continue
+            if os.path.basename(path).startswith(COPY):
+                leftovers.append(path)
                 continue
             status = os.lstat(path)
             inodes.setdefault((status.st_dev, status.st_ino), []).append((output.name, path))
@@ -44,7 +58,7 @@ def read_outputs(outputs: Sequence[Output]) -> tuple[tuple[File, ...], tuple[Unr
             continue
         if obj is not None:
             files.append(File(name, paths, obj))
-    return tuple(files), tuple(unread)
+    return Read(tuple(files), tuple(unread), tuple(leftovers))
 
 
 def _walk(top: str) -> Iterator[tuple[str, bool]]:

@@ -14,13 +14,13 @@ NOTHING = "nothing"
 
 def check(plan: Plan, settings: Settings) -> None:
     """Read the outputs again and resolve each name anew. Raises SeveralErrors with a CheckFailed for each that differs."""
-    files, unread = read_outputs(settings.outputs)
-    catalog = Catalog(settings, files)
-    objects = {path: file.object for file in files for path in file.paths}
+    read = read_outputs(settings.outputs)
+    catalog = Catalog(settings, read.files)
+    objects = {path: file.object for file in read.files for path in file.paths}
     failures = [
         failure for decision in plan.decisions for failure in _differences(decision, objects, catalog, settings)
     ]
-    broken = [error for error in unread if any(error.path in decision.file.paths for decision in plan.decisions)]
+    broken = [error for error in read.unread if any(error.path in decision.file.paths for decision in plan.decisions)]
     if failures or broken:
         raise SeveralErrors((*broken, *failures))
 

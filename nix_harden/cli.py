@@ -5,12 +5,15 @@ import json
 import os
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from nix_harden import __version__
 from nix_harden.errors import HardenError, UsageError
 from nix_harden.model import Edit
 from nix_harden.settings import TABLE, Form, Settings, from_environ, require_outputs
+
+if TYPE_CHECKING:
+    from nix_harden.catalog import Read
 
 DONE, FINDINGS, USAGE, TOOL, INTERRUPTED = 0, 1, 2, 3, 130
 EPILOG = "exit status: 0 done, 1 findings under --strict or a failed check, 2 usage, 3 a tool or the system failed"
@@ -47,21 +50,21 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
 def fixup(arguments: argparse.Namespace) -> int:
     """Read, resolve, decide, write, check, say."""
     from nix_harden import report
-    from nix_harden.catalog import Catalog, read_outputs
+    from nix_harden.catalog import Catalog
     from nix_harden.plan import make_plan
 
     settings = from_environ(os.environ, vars(arguments))
     require_outputs(settings)
-    files, unread = read_outputs(settings.outputs)
-    for error in unread:
+    read = _read(settings)
+    for error in read.unread:
         _say(f"{report.NAME}: {'error' if settings.strict else 'warning'}: {error}; left as it is")
-    plan = make_plan(files, Catalog(settings, files), settings)
+    plan = make_plan(read.files, Catalog(settings, read.files), settings)
     warnings = list(report.findings(plan))
     for line in (*(report.reasons(plan) if settings.verbose else ()), *warnings):
         _say(line)
-    if settings.strict and (unread or warnings):
+    if settings.strict and (read.unread or warnings):
         _say(
-            f"{report.NAME}: error: {len(unread) + len(warnings)} findings, and hardenNeededStrict is set; nothing was written"
+            f"{report.NAME}: error: {len(read.unread) + len(warnings)} findings, and hardenNeededStrict is set; nothing was written"
         )
         return FINDINGS
     if not settings.dry_run:
@@ -80,7 +83,6 @@ def fixup(arguments: argparse.Namespace) -> int:
 def unharden(arguments: argparse.Namespace) -> int:
     """Read, plan the way back, write, say."""
     from nix_harden import report
-    from nix_harden.catalog import read_outputs
     from nix_harden.unbind import make_plan
 
     outputs = [f"{os.path.basename(path)}={os.path.abspath(path)}" for path in arguments.paths]
@@ -88,10 +90,10 @@ def unharden(arguments: argparse.Namespace) -> int:
     for path in arguments.paths:
         if not os.path.lexists(path):
             raise UsageError(path, "is not there; say a store path, a directory or a file")
-    files, unread = read_outputs(settings.outputs)
-    for error in unread:
+    read = _read(settings)
+    for error in read.unread:
         _say(f"{report.NAME}: warning: {error}; left as it is")
-    plan = make_plan(files, settings)
+    plan = make_plan(read.files, settings)
     for line in report.reasons(plan) if settings.verbose else ():
         _say(line)
     if not settings.dry_run:
@@ -108,6 +110,16 @@ def hook(arguments: argparse.Namespace) -> int:
         raise UsageError("--program", f"{arguments.program!r} is not an absolute path; a build has another PATH")
     print(render(arguments.program), end="")
     return DONE
+
+
+def _read(settings: Settings) -> "Read":
+    from nix_harden.catalog import read_outputs
+    from nix_harden.write import remove_leftovers
+
+    read = read_outputs(settings.outputs)
+    if not settings.dry_run:
+        remove_leftovers(read.leftovers)
+    return read
 
 
 def _write(edits: Sequence[Edit], settings: Settings) -> None:

@@ -126,6 +126,8 @@ class Candidate:
 
 
 ABSENT = "not there"
+# Begins the name of every copy that is written aside, so that one which a kill leaves behind is known for what it is.
+COPY = ".nix-harden-"
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,11 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 from nix_harden.elf import read_contents, read_object
 from nix_harden.errors import HardenError, MalformedElf, ReadError, SeveralErrors, ToolError, WriteError
-from nix_harden.model import Edit, Object, PathAction
+from nix_harden.model import COPY, Edit, Object, PathAction
 from nix_harden.patchelf import arguments
 from nix_harden.process import run
-
-PREFIX = ".nix-harden-"
 
 
 def write_all(edits: Sequence[Edit], program: str, jobs: int) -> None:
@@ -22,28 +20,34 @@ def write_all(edits: Sequence[Edit], program: str, jobs: int) -> None:
     A file whose edit fails stays as it was, the others are done; then SeveralErrors tells of all.
     """
     errors: list[HardenError] = []
+    with tempfile.TemporaryDirectory(prefix="nix-harden-") as scratch, ThreadPoolExecutor(max_workers=jobs) as pool:
 
-    def attempt(edit: Edit) -> None:
+        def attempt(edit: Edit) -> None:
+            try:
+                write(edit, program, scratch)
+            except HardenError as error:
+                errors.append(error)
+
         try:
-            write(edit, program)
-        except HardenError as error:
-            errors.append(error)
-
-    with ThreadPoolExecutor(max_workers=jobs) as pool:
-        list(pool.map(attempt, edits))
+            list(pool.map(attempt, edits))
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
     if errors:
         raise SeveralErrors(tuple(sorted(errors, key=str)))
 
 
-def write(edit: Edit, program: str) -> None:
+def write(edit: Edit, program: str, scratch: str) -> None:
     """Replace one file, and every hard link to it, by its edited copy: mode, owner and times are kept.
 
-    Raises WriteError or ToolError; the file is then whole and old, and no copy stays behind.
+    The copy is made in `scratch` where rename(2) leads from there to the file, so that not even a kill leaves it in an output;
+    else beside the file. Raises WriteError; the file is then whole and old, and no copy stays behind.
     """
     path = edit.paths[0]
     copy = None
     try:
-        copy = _temporary(path)
+        place = scratch if _is_linked(path, scratch) else os.path.dirname(path)
+        copy = _temporary(place)
         run([program, *arguments(edit), "--output", copy, path])
         _verify(edit, copy)
         status = os.lstat(path)
@@ -51,7 +55,7 @@ def write(edit: Edit, program: str) -> None:
         shutil.copystat(path, copy)
         os.replace(copy, path)
         for link in edit.paths[1:]:
-            copy = _temporary(link)
+            copy = _temporary(place)
             os.unlink(copy)
             os.link(path, copy)
             os.replace(copy, link)
@@ -65,8 +69,29 @@ def write(edit: Edit, program: str) -> None:
                 os.unlink(copy)
 
 
-def _temporary(path: str) -> str:
-    descriptor, name = tempfile.mkstemp(prefix=PREFIX, dir=os.path.dirname(path))
+def remove_leftovers(paths: Sequence[str]) -> None:
+    """Delete the copies that a killed run left in an output. Raises WriteError."""
+    for path in paths:
+        try:
+            os.unlink(path)
+        except OSError as error:
+            raise WriteError(path, f"a copy that a killed run left cannot be deleted: {error.strerror}") from error
+
+
+def _is_linked(path: str, directory: str) -> bool:
+    """Whether both lie in one mount, where link(2) and rename(2) work; asked by a link, as no device number tells."""
+    probe = _temporary(directory)
+    os.unlink(probe)
+    try:
+        os.link(path, probe)
+    except OSError:
+        return False
+    os.unlink(probe)
+    return True
+
+
+def _temporary(directory: str) -> str:
+    descriptor, name = tempfile.mkstemp(prefix=COPY, dir=directory)
     os.close(descriptor)
     return name
 
