@@ -194,7 +194,8 @@ def patchelf() -> str:
 
 def output(*argv: str, cwd: Path | None = None) -> str:
     """What a program prints; it fails loudly, with its own words on standard error."""
-    return subprocess.run(argv, check=True, text=True, stdout=subprocess.PIPE, cwd=cwd).stdout
+    env = os.environ | {"LC_ALL": "C"}
+    return subprocess.run(argv, check=True, text=True, stdout=subprocess.PIPE, cwd=cwd, env=env).stdout
 
 
 def dependency_graph(roots: Sequence[str]) -> dict[str, list[str]]:
