@@ -86,6 +86,7 @@ class Catalog:
 
     def __init__(self, settings: Settings, files: Iterable[File]) -> None:
         self.settings = settings
+        self._store = os.path.realpath(settings.store)
         self._objects: dict[str, Object | HardenError | None] = {}
         self._by_name: dict[str, list[str]] = {}
         self._interpreters: dict[Abi, str] = {}
@@ -94,12 +95,19 @@ class Catalog:
         self._lib_tokens: dict[str, str] = {}
         for file in files:
             for path in file.paths:
-                self._objects[os.path.realpath(path)] = file.object
+                self._objects[self.real(path)] = file.object
             if file.object.interpreter:
                 self._interpreters.setdefault(file.object.abi, file.object.interpreter)
         for output in settings.outputs:
             for path, _ in _walk(output.path):
                 self._by_name.setdefault(os.path.basename(path), []).append(path)
+
+    def real(self, path: str) -> str:
+        """`path` with every link followed, but for one that leads to the store itself."""
+        real = os.path.realpath(path)
+        if real.startswith(self._store + "/"):
+            return self.settings.store + real.removeprefix(self._store)
+        return real
 
     def look(self, path: str, abi: Abi) -> Candidate | Tried:
         """The candidate at `path` for an object of `abi`, or why the loader would pass it over."""
@@ -108,7 +116,7 @@ class Catalog:
             return Tried(directory, ABSENT)
         if not os.path.exists(path):
             return Tried(directory, "a dangling link")
-        real = os.path.realpath(path)
+        real = self.real(path)
         found = self._read(real)
         if isinstance(found, HardenError):
             return Tried(directory, str(found))
@@ -149,10 +157,10 @@ class Catalog:
         interpreter = obj.interpreter or self._interpreters.get(obj.abi)
         if interpreter is None or not os.path.exists(interpreter):
             return None
-        for directory in (os.path.dirname(interpreter), os.path.dirname(os.path.realpath(interpreter))):
+        for directory in (os.path.dirname(interpreter), os.path.dirname(self.real(interpreter))):
             if os.path.exists(os.path.join(directory, "libc.so.6")):
                 return directory
-        return os.path.dirname(os.path.realpath(interpreter))
+        return os.path.dirname(self.real(interpreter))
 
     def lib_token(self, obj: Object) -> str:
         """What $LIB means to the object's loader: glibc has it compiled in, beside the names of the tokens."""
@@ -183,7 +191,7 @@ class Catalog:
         directory, name = os.path.split(path)
         beside = os.path.join(os.path.dirname(real), name)
         text, _ = own_text(found)
-        if "ORIGIN" not in text and os.path.realpath(beside) == real:
+        if "ORIGIN" not in text and self.real(beside) == real:
             return beside
         return os.path.join(os.path.normpath(directory), name)
 
@@ -203,13 +211,13 @@ class Catalog:
                 roots.extend(path for path in _words(os.path.join(root, propagated)) if path not in roots)
             queue.extend(os.path.join(root, part) for part in LIB_DIRECTORIES)
         for place in queue:
-            directory = os.path.realpath(place)
+            directory = self.real(place)
             if directory in seen or not os.path.isdir(directory) or not self.settings.in_store(directory):
                 continue
             seen.add(directory)
             yield directory
             for path in sorted(glob.glob(os.path.join(glob.escape(directory), "*.so*"))):
-                queue.extend(self._named_by(os.path.realpath(path)))
+                queue.extend(self._named_by(self.real(path)))
 
     def _named_by(self, real: str) -> Iterator[str]:
         """The directories that a library names, in its search path and in absolute NEEDED."""

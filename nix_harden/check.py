@@ -38,7 +38,7 @@ def _differences(
     for name, verdict, resolution in zip(after.needed, decision.needed, decision.resolutions, strict=True):
         wanted = NOTHING
         if verdict.new is not None:
-            wanted = os.path.realpath(verdict.new)
+            wanted = catalog.real(verdict.new)
         elif resolution.own and resolution.candidate is not None:
             wanted = resolution.candidate.real
         actual = _meaning(after, os.path.dirname(path), name, catalog, settings)

@@ -210,6 +210,12 @@ class _Dynamic:
         found = self.all_strings(tag)
         return found[-1] if found else None
 
+    def filters(self) -> tuple[str, ...]:
+        """What is searched for beside NEEDED: DT_FILTER, DT_AUXILIARY, and the lists of DT_AUDIT and DT_DEPAUDIT."""
+        audits = self.all_strings("DT_AUDIT") + self.all_strings("DT_DEPAUDIT")
+        names = tuple(name for text in audits for name in text.split(":") if name)
+        return self.all_strings("DT_FILTER") + self.all_strings("DT_AUXILIARY") + names
+
     def version_needs(self) -> Iterator[tuple[int, tuple[int, ...]]]:
         """Each vn_file offset with the vna_name offsets below it (GNU symbol versioning, Elfxx_Verneed)."""
         address, count = self.value("DT_VERNEED"), self.value("DT_VERNEEDNUM")
@@ -376,7 +382,7 @@ def _object(path: str, image: _Image) -> Object:
         needed=dynamic.all_strings("DT_NEEDED"),
         rpath=dynamic.last_string("DT_RPATH"),
         runpath=dynamic.last_string("DT_RUNPATH"),
-        filters=dynamic.all_strings("DT_FILTER") + dynamic.all_strings("DT_AUXILIARY"),
+        filters=dynamic.filters(),
         version_files=tuple(dynamic.string(offset, "a version's file") for offset, _ in dynamic.version_needs()),
         calls_dlopen=dynamic.calls_dlopen(),
         payload=image.payload(),
@@ -445,5 +451,5 @@ def _contents(image: _Image) -> Contents | None:
         versions=tuple(tuple(at(name) for name in names) for _, names in dynamic.version_needs()),
         definitions=tuple(at(name) for name in dynamic.version_definitions()),
         tags=tuple((str(tag), value) for tag, value in dynamic.tags if tag in _FIXED),
-        filters=dynamic.all_strings("DT_FILTER") + dynamic.all_strings("DT_AUXILIARY"),
+        filters=dynamic.filters(),
     )

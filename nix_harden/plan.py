@@ -7,7 +7,7 @@ from nix_harden.catalog import Catalog
 from nix_harden.errors import PlanConflict
 from nix_harden.model import Candidate, Decision, Edit, File, Object, PathAction, Plan, Resolution, Verdict
 from nix_harden.policy import FILE_RULES, LOADERS, NEEDED_RULES, SONAME_RULES, FileCase, NeededCase, SonameCase, first
-from nix_harden.resolve import resolve
+from nix_harden.resolve import LOADER_DIRECTORY, resolve
 from nix_harden.search import own_text
 from nix_harden.settings import Settings, matches
 
@@ -112,8 +112,9 @@ def _search_path(
         return PathAction.KEEP, text, "the loader ignores its RPATH only while it has a RUNPATH"
     searched = [verdict.name for verdict in needed if verdict.new is None and is_searched(verdict.name)]
     if obj.calls_dlopen:
-        lost = [resolution.name for resolution in resolutions if resolution.candidate is None or not resolution.own]
-        added = _directories(obj, text, needed, [name for name in lost if name in searched], catalog)
+        found = {resolution.name for resolution in resolutions if resolution.own and resolution.candidate is not None}
+        found -= {resolution.name for resolution in resolutions if resolution.how == LOADER_DIRECTORY}
+        added = _directories(obj, text, needed, [name for name in searched if name not in found], catalog)
         if added:
             return (
                 PathAction.SET,

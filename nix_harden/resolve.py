@@ -9,6 +9,8 @@ from nix_harden.model import Candidate, Object, Resolution, Tried
 from nix_harden.search import Place, is_pure, own_text, places, platforms
 from nix_harden.settings import Settings
 
+LOADER_DIRECTORY = "the interpreter's C library"
+
 
 def resolve(obj: Object, origin: str, name: str, catalog: Catalog, settings: Settings) -> Resolution:
     """The file that `name` means to `obj` when the loader finds the object in directory `origin`, with the trail.
@@ -64,7 +66,7 @@ def _search(path: Iterable[Place], obj: Object, name: str, catalog: Catalog, set
     impure: str | None = None
     variants = False
     loader = catalog.loader_directory(obj)
-    for place in (*path, *((Place(loader, "the interpreter's C library"),) if loader else ())):
+    for place in (*path, *((Place(loader, LOADER_DIRECTORY),) if loader else ())):
         if not os.path.isabs(place.directory):
             tried.append(Tried(place.directory or "the current directory", "another one at run time"))
             impure = impure or place.directory or "the current directory"

@@ -239,9 +239,7 @@ def _check_bindings(settings: Settings, source: str) -> None:
 def require_outputs(settings: Settings) -> None:
     """Refuse to run without outputs, and outputs outside the store: no other machine has a name to what lies there."""
     if not settings.outputs:
-        raise UsageError(
-            "--output", "no output to harden; say --output out=/path/in/the/store, or set NIX_HARDEN_OUTPUTS"
-        )
+        raise UsageError("NIX_HARDEN_OUTPUTS", "no output to harden; say --output out=/path/in/the/store")
     for output in settings.outputs:
         if not settings.in_store(output.path):
             problem = f"{output.path} is not in the store {settings.store}; set NIX_STORE to the store that holds it"
