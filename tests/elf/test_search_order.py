@@ -168,6 +168,20 @@ def test_origin_of_a_library_is_the_directory_by_which_it_is_found(store: Store)
     assert run(program).behaviour == before.behaviour
 
 
+def test_a_library_found_through_a_link_is_bound_by_that_path_where_its_own_search_says_origin(store: Store) -> None:
+    """Bound beside its file instead, it would look for its own libraries there, where they are not."""
+    it, app = store.package("it"), store.package("app")
+    libb = it.library("libb.so.1", function("b", 2))
+    it.library("liba.so.1", function("a", 10, ["b"]), needs=[libb], rpath=["$ORIGIN"], directory="libexec")
+    (it.lib / "liba.so.1").symlink_to("../libexec/liba.so.1")
+    program = app.program("app", prints("a"), needs=[it.lib / "liba.so.1"])
+    before = run(program)
+    assert before.out == "12\n"
+    store.harden(app)
+    assert run(program).behaviour == before.behaviour
+    assert names(program).needed[0] == f"{it.lib}/liba.so.1"
+
+
 def test_a_library_without_interpreter_has_that_of_the_outputs_programs(store: Store) -> None:
     app = store.package("app")
     liba = app.library("liba.so.1", 'int puts(const char *); int a(void) { return puts("called"); }', rpath=[])

@@ -207,6 +207,8 @@ FAULTS = {
     "gives another search path": '"$patchelf" "$@" && "$patchelf" --set-rpath /elsewhere "${@: -2:1}"',
     "gives another SONAME": '"$patchelf" "$@" && "$patchelf" --set-soname libother.so "${@: -2:1}"',
     "gives another interpreter": '"$patchelf" "$@" && { "$patchelf" --set-interpreter /lib/other "${@: -2:1}" || exit 0; }',
+    "renames a symbol": '"$patchelf" "$@" && sed -i s/printf/printg/g "${@: -2:1}"',
+    "renames a version": '"$patchelf" "$@" && sed -i s/GLIBC_2.2.5/GLIBC_2.2.6/g "${@: -2:1}"',
     "binds to another file": 'exec "$patchelf" "${@//liba.so.1/libb.so.1}"',
 }
 
