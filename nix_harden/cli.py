@@ -102,6 +102,29 @@ def unharden(arguments: argparse.Namespace) -> int:
     return DONE
 
 
+def audit(arguments: argparse.Namespace) -> int:
+    """Walk, check, compare, say."""
+    from nix_harden import render
+    from nix_harden.audit import audit as run
+    from nix_harden.checks import fails, parse_fail_on
+
+    fail_on = parse_fail_on(arguments.fail_on)
+    done = run(
+        arguments.paths,
+        store=os.path.normpath(os.environ.get("NIX_STORE") or "/nix/store"),
+        loader=arguments.loader,
+        compare_real=arguments.compare,
+        jobs=arguments.jobs or len(os.sched_getaffinity(0)),
+        progress=render.progress_on(sys.stderr),
+    )
+    if arguments.json or arguments.sarif:
+        print(json.dumps(render.as_sarif(done) if arguments.sarif else render.as_json(done), indent=2))
+    else:
+        for line in render.text(done, colours=render.has_colours(sys.stdout), verbose=arguments.verbose):
+            print(render.plain(line))
+    return FINDINGS if fails(done.findings, fail_on) else DONE
+
+
 def hook(arguments: argparse.Namespace) -> int:
     """Print the stdenv setup hook that calls a program."""
     from nix_harden.hook import render
@@ -169,6 +192,8 @@ def _parser() -> argparse.ArgumentParser:
             _add_option(sub, setting.flag, setting.name, setting.form, f"{setting.sentence} [{setting.variable}]")
     sub.set_defaults(run=unharden)
 
+    _add_audit(commands)
+
     sub = commands.add_parser(
         "hook", help="print the stdenv setup hook", description="Print the stdenv setup hook that calls a program."
     )
@@ -177,6 +202,42 @@ def _parser() -> argparse.ArgumentParser:
     )
     sub.set_defaults(run=hook)
     return parser
+
+
+def _add_audit(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    sub = commands.add_parser(
+        "audit",
+        help="check what a loader will do with files and store paths",
+        description="Walk every ELF file at and below the paths with all that its loader maps, by the loader's own rules, and check it; "
+        "what this machine runs is given to its real loader as well, and the two answers are compared. "
+        "The store is /nix/store, or what NIX_STORE says.",
+        epilog="exit status: 0 no finding worse than a note, 1 warnings or errors (or what --fail-on says), 2 usage, 3 a tool or the system failed",
+    )
+    sub.add_argument("paths", nargs="+", metavar="PATH", help="a store path, directory or ELF file")
+    form = sub.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="print roots, findings and summary as JSON")
+    form.add_argument("--sarif", action="store_true", help="print the findings as SARIF 2.1.0, for code-scanning tools")
+    sub.add_argument(
+        "--fail-on",
+        action="extend",
+        type=lambda words: words.split(","),
+        metavar="CHECK,…",
+        help="exit with status 1 for warnings and errors of these checks alone; CHECK:note counts notes too",
+    )
+    sub.add_argument(
+        "--loader", metavar="PATH", help="the loader of libraries, instead of that beside the libc which they find"
+    )
+    sub.add_argument(
+        "--no-compare",
+        dest="compare",
+        action="store_false",
+        help="run no real loader to compare with; it maps, and runs none of the code",
+    )
+    sub.add_argument(
+        "--jobs", type=int, default=0, metavar="N", help="how many real loaders to run at once; 0 means one a processor"
+    )
+    sub.add_argument("--verbose", action="store_true", help="list every note")
+    sub.set_defaults(run=audit)
 
 
 def _add_option(parser: argparse.ArgumentParser, flag: str, name: str, form: Form, sentence: str) -> None:

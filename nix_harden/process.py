@@ -2,9 +2,41 @@
 
 import os
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from nix_harden.errors import ToolError
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a program said, whatever its status."""
+
+    status: int
+    out: str
+    err: str
+
+
+def ask(argv: Sequence[str], environ: Mapping[str, str], seconds: float) -> Answer:
+    """Run a program from the root directory with these variables alone.
+
+    Raises ToolError where it cannot be started or takes longer than `seconds`.
+    """
+    try:
+        done = subprocess.run(
+            argv,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            env={"LC_ALL": "C"} | dict(environ),
+            cwd="/",
+            timeout=seconds,
+            check=False,
+        )
+    except OSError as error:
+        raise ToolError(argv[0], f"cannot be started: {error.strerror}") from error
+    except subprocess.TimeoutExpired as error:
+        raise ToolError(argv[0], f"did not answer within {seconds:.0f} seconds") from error
+    return Answer(done.returncode, os.fsdecode(done.stdout), os.fsdecode(done.stderr))
 
 
 def run(argv: Sequence[str]) -> str:
