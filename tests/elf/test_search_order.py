@@ -57,7 +57,7 @@ def test_rpath_is_ignored_where_there_is_a_runpath(store: Store) -> None:
 
 @pytest.mark.parametrize("token", ["$ORIGIN", "${ORIGIN}"])
 def test_origin_is_the_directory_of_the_object(store: Store, token: str) -> None:
-    program = finds(store, lambda app, libs: [f"{token}/../lib"])
+    program = finds(store, lambda app, libs: [f"{token}/../lib", libs[1].lib])
     own = store.package("app").library("liba.so.1", function("a", 9))
     assert bound(store, program) == str(own)
     assert run(program).out == "9\n"
@@ -88,9 +88,10 @@ def _diagnosis(store: Store, key: str) -> str:
     [("$LIB", dst_lib), ("${LIB}", dst_lib), ("$PLATFORM", dst_platform), ("${PLATFORM}", dst_platform)],
 )
 def test_tokens_mean_what_the_loader_says(store: Store, token: str, value: Callable[[Store], str]) -> None:
-    program = finds(store, lambda app, libs: [f"{app.path}/{token}"])
-    own = store.package("app").library("liba.so.1", function("a", 9), directory=value(store))
-    assert bound(store, program) == str(own)
+    other = store.package("other")
+    program = finds(store, lambda app, libs: [f"{other.path}/{token}"])
+    library = other.library("liba.so.1", function("a", 9), directory=value(store))
+    assert bound(store, program) == str(library)
 
 
 def test_where_the_processor_decides_by_platform_the_name_stays_bare(store: Store) -> None:
