@@ -1,10 +1,12 @@
 """Binding: every NEEDED of an output becomes the absolute path of the file that the loader maps today."""
 
+from pathlib import Path
+
 import pytest
 from support import bytes as raw
 from support.dynamic import names
 from support.source import function, prints
-from support.store import Store
+from support.store import Store, patchelf
 from support.trace import run
 
 
@@ -129,18 +131,40 @@ def test_a_thread_that_ends_maps_one_libgcc_s(store: Store) -> None:
     assert after.misses == ()
 
 
+def own_glibc(store: Store) -> list[Path]:
+    """Make the store's glibc, whose files are links to those of other stores, one that may be written."""
+    files = [store.libc / name for name in ("libc.so.6", "libm.so.6", store.loader.name)]
+    for file in files:
+        data = file.read_bytes()
+        file.unlink()
+        file.write_bytes(data)
+    store.loader.chmod(0o755)
+    return files
+
+
+def test_the_c_library_keeps_the_search_path_by_which_it_opens_libgcc_s(store: Store) -> None:
+    """It defines dlopen and calls it by other names: libgcc_s.so.1, NSS and the like are found from its own RUNPATH."""
+    gcc, app = store.compiler_runtimes(), store.package("app")
+    libc, *_ = own_glibc(store)
+    patchelf("--set-rpath", gcc.lib, libc)
+    liba = app.library("liba.so.1", function("a", 7))
+    program = app.program("app", PTHREAD_EXIT, needs=[liba])
+    before = run(program)
+    assert before.files("libgcc_s") == [str(gcc.lib / "libgcc_s.so.1")]
+    store.fixup("--output", f"out={app.path}", "--output", f"glibc={store.glibc}")
+    assert str(gcc.lib) in (names(libc).runpath or "").split(":")
+    after = run(program)
+    assert after.said == before.said == (0, "7\n", "")
+    assert after.mapped == before.mapped
+
+
 def test_threads_run_with_a_bound_libc_whose_soname_is_its_own(store: Store) -> None:
     """libc.so.6 as an output: an absolute SONAME would leave it without its early initialisation."""
     app = store.package("app")
     liba = app.library("liba.so.1", function("a", 5))
     program = app.program("app", PTHREAD_EXIT.replace("pthread_exit(", "return ("), needs=[liba])
     before = run(program)
-    glibc = [store.libc / name for name in ("libc.so.6", "libm.so.6", store.loader.name)]
-    for file in glibc:  # they are links to those of other stores
-        data = file.read_bytes()
-        file.unlink()
-        file.write_bytes(data)
-    store.loader.chmod(0o755)
+    glibc = own_glibc(store)
     store.fixup("--output", f"out={app.path}", "--output", f"glibc={store.glibc}")
     after = run(program)
     assert after.behaviour == before.behaviour

@@ -80,12 +80,6 @@ def test_a_symbol_that_is_only_named_like_dlopen_is_no_call(store: Store, it: Pa
     assert names(it.lib / "liba.so.1").runpath is None
 
 
-def test_a_library_that_defines_dlopen_is_no_caller(store: Store, it: Package) -> None:
-    it.library("liba.so.1", "void *dlopen(const char *name, int flags) { return 0; }", rpath=[store.libc])
-    store.harden(it)
-    assert names(it.lib / "liba.so.1").runpath is None
-
-
 def test_a_plugin_opened_by_path_is_bound_and_gets_no_soname(store: Store, it: Package) -> None:
     liba = it.library("liba.so.1", function("a", 1))
     plug = it.plugin("plug.so", function("plug", 3, ["a"]), needs=[liba], directory="lib/plugins")
