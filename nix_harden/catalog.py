@@ -61,24 +61,28 @@ def read_outputs(outputs: Sequence[Output]) -> Read:
     return Read(tuple(files), tuple(unread), tuple(leftovers))
 
 
-def _walk(top: str) -> Iterator[tuple[str, bool]]:
-    """The paths below `top` that are no directories, each directory in byte order, each path with whether it is a regular file.
+def _walk(top: str) -> list[tuple[str, bool]]:
+    """The paths below `top` that are no directories, in byte order, each with whether it is a regular file.
 
-    Symbolic links are not followed. A `top` that is no directory is its own only path. Raises ReadError.
+    Symbolic links are not followed, nor is `top` where it is one: what it leads to is another store path's. A `top`
+    that is no directory is its own only path. Raises ReadError.
     """
-    if not os.path.isdir(top):
-        if os.path.lexists(top):
-            yield top, os.path.isfile(top) and not os.path.islink(top)
-        return
+    if os.path.islink(top) or not os.path.isdir(top):
+        return [(top, os.path.isfile(top) and not os.path.islink(top))] if os.path.lexists(top) else []
+    found: list[tuple[str, bool]] = []
     directories = [top]
     while directories:
         directory = directories.pop()
         try:
-            entries = sorted(os.scandir(directory), key=lambda entry: os.fsencode(entry.name))
+            with os.scandir(directory) as entries:
+                for entry in entries:
+                    if entry.is_dir(follow_symlinks=False):
+                        directories.append(entry.path)
+                    else:
+                        found.append((entry.path, entry.is_file(follow_symlinks=False)))
         except OSError as error:
             raise ReadError(directory, error.strerror or str(error)) from error
-        directories.extend(entry.path for entry in reversed(entries) if entry.is_dir(follow_symlinks=False))
-        yield from ((e.path, e.is_file(follow_symlinks=False)) for e in entries if not e.is_dir(follow_symlinks=False))
+    return sorted(found, key=lambda pair: os.fsencode(pair[0]))
 
 
 class Catalog:
@@ -89,6 +93,8 @@ class Catalog:
         self._store = os.path.realpath(settings.store)
         self._objects: dict[str, Object | HardenError | None] = {}
         self._by_name: dict[str, list[str]] = {}
+        self._links: dict[str, list[str]] = {}
+        self._references: dict[str, set[str]] | None = None
         self._interpreters: dict[Abi, str] = {}
         self._variants: dict[str, tuple[str, ...]] = {}
         self._input_places: tuple[str, ...] | None = None
@@ -99,8 +105,10 @@ class Catalog:
             if file.object.interpreter:
                 self._interpreters.setdefault(file.object.abi, file.object.interpreter)
         for output in settings.outputs:
-            for path, _ in _walk(output.path):
+            for path, regular in _walk(output.path):
                 self._by_name.setdefault(os.path.basename(path), []).append(path)
+                if not regular and os.path.isfile(path):
+                    self._links.setdefault(self.real(path), []).append(os.path.dirname(path))
 
     def real(self, path: str) -> str:
         """`path` with every link followed, but for one that leads to the store itself."""
@@ -124,11 +132,32 @@ class Catalog:
             return Tried(directory, "not an ELF file")
         if found.abi != abi:
             return Tried(directory, f"for {found.abi}, not {abi}")
-        if found.kind is Kind.OTHER:
-            return Tried(directory, "not a shared object")
+        if found.kind in (Kind.PROGRAM, Kind.OTHER):
+            return Tried(directory, "not a shared library")
         return Candidate(
             path, real, self._bound(path, real, found), found.abi, found.soname, self._is_stub(path, real, found)
         )
+
+    def link_directories(self, path: str) -> tuple[str, ...]:
+        """The directories of the outputs' symbolic links to the file at `path`: its $ORIGIN may be any of them."""
+        return tuple(dict.fromkeys(self._links.get(self.real(path), ())))
+
+    def closes_cycle(self, source: str, target: str) -> bool:
+        """Whether a new reference from output `source` to output `target`, by name, closes a cycle, which Nix refuses.
+
+        References are what Nix will find: the hash part of one output's path in the files and links of another. The new
+        one is noted where it closes none.
+        """
+        if self._references is None:
+            self._references = _references(self.settings.outputs)
+        reached, queue = {target}, [target]
+        while queue:
+            queue.extend(self._references[queue.pop()] - reached)
+            reached.update(queue)
+        if source in reached:
+            return True
+        self._references[source].add(target)
+        return False
 
     def is_variant(self, path: str) -> bool:
         """Whether the file at `path` is a build for some processors: one of its directories is a capability directory."""
@@ -231,6 +260,21 @@ class Catalog:
         for name in found.needed:
             if name.startswith("/"):
                 yield os.path.dirname(name)
+
+
+def _references(outputs: Sequence[Output]) -> dict[str, set[str]]:
+    """Which other outputs each output names, by the hash parts of their paths."""
+    hashes = {output.name: os.fsencode(os.path.basename(output.path)[:32]) for output in outputs}
+    found: dict[str, set[str]] = {output.name: set() for output in outputs}
+    for output in outputs:
+        for path, regular in _walk(output.path):
+            if regular:
+                with open(path, "rb") as file:
+                    text = file.read()
+            else:
+                text = os.fsencode(os.readlink(path)) if os.path.islink(path) else b""
+            found[output.name] |= {name for name, part in hashes.items() if name != output.name and part in text}
+    return found
 
 
 def _legacy_variants(directory: str) -> Iterator[str]:

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from nix_harden.catalog import Catalog, read_outputs
 from nix_harden.errors import CheckFailed, SeveralErrors
 from nix_harden.model import Candidate, Decision, Object, Plan
+from nix_harden.names import LOADERS
 from nix_harden.resolve import own_search
-from nix_harden.settings import Settings
+from nix_harden.settings import Settings, matches
 
 NOTHING = "nothing"
 
@@ -36,6 +37,8 @@ def _differences(
         yield CheckFailed(path, "the file", "an ELF file", NOTHING)
         return
     for name, verdict, resolution in zip(after.needed, decision.needed, decision.resolutions, strict=True):
+        if matches(LOADERS, os.path.basename(name)) or (resolution.rivals and verdict.new is None):
+            continue  # the loader is there before any search; several files were several before
         wanted = NOTHING
         if verdict.new is not None:
             wanted = catalog.real(verdict.new)

@@ -28,9 +28,12 @@ MAGIC = b"\x7fELF"
 DF_1_PIE = 0x08000000
 MAX_HEADERS = 0xFFFF
 OSABI_GNU = 3  # ELFOSABI_LINUX: glibc loads it beside System V's 0 (VALID_ELF_OSABI in sysdeps/gnu/ldsodefs.h)
-DLOPEN = (b"dlopen", b"dlmopen")
+DLOPEN = (b"dlopen", b"dlmopen", b"__libc_dlopen_mode")
 DLOPEN_NOTE = (b"FDO", 0x407C0C0A)  # https://systemd.io/ELF_DLOPEN_METADATA
-SYMBOL = {32: "IIIBBH", 64: "IBBHQQ"}  # Elf32_Sym and Elf64_Sym
+SYMBOL = {32: "I12x", 64: "I20x"}  # the st_name of Elf32_Sym and Elf64_Sym
+# sh_type, sh_addr, sh_offset and sh_size of Elf32_Shdr and Elf64_Shdr; there are many, and pyelftools takes its time for each.
+SECTION = {32: "4xI4xIII16x", 64: "4xI8xQQQ24x"}
+SHT_NULL, SHT_NOBITS, SHT_DYNSYM = 0, 8, 11
 
 
 class _Broken(Exception):
@@ -47,7 +50,7 @@ class _Segment:
 
 @dataclass(frozen=True)
 class _Section:
-    type: object
+    type: int
     address: int
     offset: int
     size: int
@@ -114,17 +117,14 @@ class _Image:
         header = self.header
         if not header["e_shoff"] or not header["e_shnum"]:
             return ()
-        try:
-            rows = self.table(
-                header["e_shoff"],
-                header["e_shnum"],
-                header["e_shentsize"],
-                self.structs.Elf_Shdr,
-                "the section header table",
-            )
-        except (_Broken, ELFError, ConstructError):
+        layout = struct.Struct(("<" if self.little_endian else ">") + SECTION[self.bits])
+        if header["e_shentsize"] != layout.size:
             return ()
-        return tuple(_Section(row["sh_type"], row["sh_addr"], row["sh_offset"], row["sh_size"]) for row in rows)
+        try:
+            table = self.read(header["e_shoff"], header["e_shnum"] * layout.size, "the section header table")
+        except _Broken:
+            return ()
+        return tuple(_Section(*row) for row in layout.iter_unpack(table))
 
     def offset(self, address: int, what: str) -> int:
         """The file offset that the loader maps to an address (gABI, PT_LOAD)."""
@@ -141,11 +141,7 @@ class _Image:
             header["e_phoff"] + header["e_phnum"] * header["e_phentsize"],
             header["e_shoff"] + header["e_shnum"] * header["e_shentsize"],
             *(segment.offset + segment.size for segment in self.segments),
-            *(
-                section.offset + section.size
-                for section in self.sections
-                if section.type not in ("SHT_NOBITS", "SHT_NULL")
-            ),
+            *(section.offset + section.size for section in self.sections if section.type not in (SHT_NOBITS, SHT_NULL)),
         ]
         return int(max(end for end in ends))
 
@@ -174,7 +170,7 @@ class _Dynamic:
 
     def __init__(self, image: _Image, segment: _Segment) -> None:
         self.image = image
-        nobits = any(section.type == "SHT_NOBITS" and section.address == segment.address for section in image.sections)
+        nobits = any(section.type == SHT_NOBITS and section.address == segment.address for section in image.sections)
         self.empty = nobits or segment.size == 0
         self.tags: list[tuple[object, int]] = []
         self.strings = b""
@@ -258,8 +254,8 @@ class _Dynamic:
     def _entry(self, entry: Any, position: int, what: str) -> Any:
         return struct_parse(entry, io.BytesIO(self.image.read(position, entry.sizeof(), what)))
 
-    def symbols(self) -> Iterator[tuple[int, int]]:
-        """(st_name, st_shndx) of each dynamic symbol.
+    def symbols(self) -> Iterator[int]:
+        """The st_name of each dynamic symbol.
 
         No tag holds their number: .dynsym's header does where there are sections; else the table ends, at the latest,
         where the next table that the dynamic section names begins.
@@ -270,7 +266,7 @@ class _Dynamic:
         layout = struct.Struct(("<" if self.image.little_endian else ">") + SYMBOL[self.image.bits])
         start = self.image.offset(address, "the symbol table")
         for section in self.image.sections:
-            if section.type == "SHT_DYNSYM" and section.address == address:
+            if section.type == SHT_DYNSYM and section.address == address:
                 size = section.size
                 break
         else:
@@ -278,18 +274,14 @@ class _Dynamic:
             addresses += [value for name, value in self.tags if name in _TABLES]
             size = min(value for value in addresses if value > address) - address
         size -= size % layout.size
-        shndx = 5 if self.image.bits == 32 else 3
         for row in layout.iter_unpack(self.image.read(start, size, "the symbol table")):
-            yield row[0], row[shndx]
+            yield row[0]
 
-    def calls_dlopen(self) -> bool:
-        """Whether dlopen(3) or dlmopen(3) is among the undefined symbols."""
+    def opens_libraries(self) -> bool:
+        """Whether a dlopen is among the symbols: it calls dlopen(3), or is the C library, which opens libgcc_s.so.1 and NSS."""
         if not any(name + b"\0" in self.strings for name in DLOPEN):
             return False
-        for name, section in self.symbols():
-            if not section and name and any(self.strings.startswith(wanted + b"\0", name) for wanted in DLOPEN):
-                return True
-        return False
+        return any(self.strings.startswith(wanted + b"\0", name) for name in self.symbols() for wanted in DLOPEN)
 
 
 _TABLES = frozenset(
@@ -384,7 +376,7 @@ def _object(path: str, image: _Image) -> Object:
         runpath=dynamic.last_string("DT_RUNPATH"),
         filters=dynamic.filters(),
         version_files=tuple(dynamic.string(offset, "a version's file") for offset, _ in dynamic.version_needs()),
-        calls_dlopen=dynamic.calls_dlopen(),
+        opens_libraries=dynamic.opens_libraries(),
         payload=image.payload(),
         **common,
     )
@@ -447,7 +439,7 @@ def _contents(image: _Image) -> Contents | None:
         return strings[offset : strings.find(b"\0", offset)]
 
     return Contents(
-        symbols=tuple(at(name) for name, _ in dynamic.symbols()),
+        symbols=tuple(at(name) for name in dynamic.symbols()),
         versions=tuple(tuple(at(name) for name in names) for _, names in dynamic.version_needs()),
         definitions=tuple(at(name) for name in dynamic.version_definitions()),
         tags=tuple((str(tag), value) for tag, value in dynamic.tags if tag in _FIXED),

@@ -54,7 +54,7 @@ class Object:
     runpath: str | None = None
     filters: tuple[str, ...] = ()
     version_files: tuple[str, ...] = ()
-    calls_dlopen: bool = False
+    opens_libraries: bool = False
     sections: bool = True
     debug_only: bool = False
     payload: int = 0

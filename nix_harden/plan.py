@@ -2,11 +2,13 @@
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 
 from nix_harden.catalog import Catalog
 from nix_harden.errors import PlanConflict
 from nix_harden.model import Candidate, Decision, Edit, File, Object, PathAction, Plan, Resolution, Verdict
-from nix_harden.policy import FILE_RULES, LOADERS, NEEDED_RULES, SONAME_RULES, FileCase, NeededCase, SonameCase, first
+from nix_harden.names import LOADERS
+from nix_harden.policy import FILE_RULES, NEEDED_RULES, SONAME_RULES, FileCase, NeededCase, SonameCase, first
 from nix_harden.resolve import LOADER_DIRECTORY, resolve
 from nix_harden.search import own_text
 from nix_harden.settings import Settings, matches
@@ -25,7 +27,7 @@ def _decide(file: File, catalog: Catalog, settings: Settings) -> Decision:
         rule, detail = fired
         return Decision(file, Verdict(obj.path, None, rule.name, detail), None, (), (), "", None)
     resolutions = _resolutions(file, catalog, settings)
-    needed = tuple(_needed_verdict(obj, resolution, settings) for resolution in resolutions)
+    needed = tuple(_needed_verdict(file, resolution, catalog, settings) for resolution in resolutions)
     soname = _soname_verdict(file, catalog, settings)
     action, text, why = _search_path(obj, needed, resolutions, catalog, settings)
     replaced = tuple(
@@ -39,7 +41,11 @@ def _decide(file: File, catalog: Catalog, settings: Settings) -> Decision:
 
 
 def _resolutions(file: File, catalog: Catalog, settings: Settings) -> tuple[Resolution, ...]:
-    """One resolution a NEEDED. A search path with $ORIGIN must mean the same from every name of the inode."""
+    """One resolution a NEEDED.
+
+    A search path with $ORIGIN must mean the same from every hard link, or the plan is refused. Where it means another file
+    from a symbolic link, either may be meant, and both are rivals.
+    """
     obj = file.object
     text, _ = own_text(obj)
     origins = list(dict.fromkeys(os.path.dirname(path) for path in file.paths))
@@ -56,7 +62,18 @@ def _resolutions(file: File, catalog: Catalog, settings: Settings) -> tuple[Reso
                     link,
                     f"{mine.name} means another file from each, by their $ORIGIN; make them two files or exclude them",
                 )
-    return found[0]
+    if "ORIGIN" not in text:
+        return found[0]
+    return tuple(_from_links(file, resolution, catalog, settings) for resolution in found[0])
+
+
+def _from_links(file: File, resolution: Resolution, catalog: Catalog, settings: Settings) -> Resolution:
+    mine = resolution.candidate
+    for origin in catalog.link_directories(file.paths[0]):
+        other = _resolution(file.object, origin, resolution.name, catalog, settings).candidate
+        if mine is not None and other is not None and mine.real != other.real:
+            return replace(resolution, candidate=None, rivals=(mine, other))
+    return resolution
 
 
 def _resolution(obj: Object, origin: str, name: str, catalog: Catalog, settings: Settings) -> Resolution:
@@ -66,18 +83,34 @@ def _resolution(obj: Object, origin: str, name: str, catalog: Catalog, settings:
     return Resolution(name, answer if isinstance(answer, Candidate) else None, "a path", True)
 
 
-def _needed_verdict(obj: Object, resolution: Resolution, settings: Settings) -> Verdict:
-    name = resolution.name
+def _needed_verdict(file: File, resolution: Resolution, catalog: Catalog, settings: Settings) -> Verdict:
+    obj, name = file.object, resolution.name
     if "/" in name:
         if resolution.candidate is not None and settings.in_store(os.path.normpath(name)):
             return Verdict(name, name, BOUND_ALREADY)
         return Verdict(name, None, "a path that leads to no library in the store")
     asked_for = resolution.how == "bind" and not matches(LOADERS, name)
-    if not asked_for and (fired := first(NEEDED_RULES, NeededCase(obj, resolution), settings)):
+    if not asked_for and (
+        fired := first(
+            NEEDED_RULES, NeededCase(obj, resolution, lambda: _cycle(file, resolution, catalog, settings)), settings
+        )
+    ):
         rule, detail = fired
         return Verdict(name, None, rule.name, detail)
     assert resolution.candidate is not None
     return Verdict(name, resolution.candidate.bound, resolution.how)
+
+
+def _cycle(file: File, resolution: Resolution, catalog: Catalog, settings: Settings) -> str | None:
+    """The two outputs that a new binding would make refer to each other; one that the search path names is not new."""
+    candidate = resolution.candidate
+    if candidate is None or resolution.own:
+        return None
+    for output in settings.outputs:
+        inside = candidate.bound == output.path or candidate.bound.startswith(output.path + "/")
+        if inside and output.name != file.output and catalog.closes_cycle(file.output, output.name):
+            return f"{file.output} to {output.name} by {candidate.bound}, and back"
+    return None
 
 
 def _soname_verdict(file: File, catalog: Catalog, settings: Settings) -> Verdict:
@@ -111,7 +144,7 @@ def _search_path(
     if obj.rpath is not None and obj.runpath is not None:
         return PathAction.KEEP, text, "the loader ignores its RPATH only while it has a RUNPATH"
     searched = [verdict.name for verdict in needed if verdict.new is None and is_searched(verdict.name)]
-    if obj.calls_dlopen:
+    if obj.opens_libraries:
         found = {resolution.name for resolution in resolutions if resolution.own and resolution.candidate is not None}
         found -= {resolution.name for resolution in resolutions if resolution.how == LOADER_DIRECTORY}
         added = _directories(obj, text, needed, [name for name in searched if name not in found], catalog)
@@ -119,9 +152,9 @@ def _search_path(
             return (
                 PathAction.SET,
                 ":".join([*([text] if text else []), *added]),
-                f"calls dlopen; {tag} gets back {' '.join(added)}",
+                f"opens libraries; {tag} gets back {' '.join(added)}",
             )
-        return PathAction.KEEP, text, "calls dlopen"
+        return PathAction.KEEP, text, "opens libraries"
     if obj.runpath is None:
         return PathAction.KEEP, text, "no RUNPATH" if obj.rpath is None else "RPATH stays as it is"
     if searched:

@@ -6,26 +6,8 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from nix_harden.model import ABSENT, File, Kind, Object, Resolution
+from nix_harden.names import ALLOCATORS, DRIVERS, LIBC, LOADERS, RUNTIMES
 from nix_harden.settings import Settings, matches
-
-LOADERS = ("ld-linux*.so.*", "ld64.so.*", "ld.so.*", "ld-musl-*.so.*", "libc.musl-*.so.*")
-LIBC = (
-    "libc.so libc.so.* libpthread.so.* libm.so.* libdl.so.* librt.so.* libutil.so.* libresolv.so.* libanl.so.* libmvec.so.* "
-    "libc_malloc_debug.so.* libthread_db.so.* libnss_*.so.* libnsl.so.1 libBrokenLocale.so.* libmemusage.so libpcprofile.so"
-).split()
-RUNTIMES = tuple(
-    f"{name}.so*"
-    for name in (
-        "libgcc_s libstdc++ libgomp libatomic libquadmath libgfortran libitm libssp "
-        "libasan libubsan libtsan liblsan libhwasan libc++ libc++abi libomp"
-    ).split()
-)
-ALLOCATORS = ("libtcmalloc*.so.*", "libjemalloc*.so.*", "libmimalloc*.so.*")
-DRIVERS = (
-    "libcuda.so* libcudadebugger.so* libnvidia-*.so* libnvcuvid.so* libnvoptix.so* libOpenCL.so* "
-    "libGL.so* libGLX.so* libGLX_*.so* libEGL.so* libEGL_*.so* libGLESv*.so* libGLdispatch.so* libOpenGL.so* "
-    "libvulkan_*.so* libVkLayer*.so* libvdpau_*.so* *_dri.so *_drv_video.so"
-).split()
 
 Case = TypeVar("Case")
 
@@ -76,10 +58,11 @@ class SonameCase:
 
 @dataclass(frozen=True)
 class NeededCase:
-    """One NEEDED of an object and what was found for it."""
+    """One NEEDED of an object and what was found for it; `cycle` names the outputs that binding it would close to a circle."""
 
     object: Object
     resolution: Resolution
+    cycle: Callable[[], str | None] = lambda: None
 
     @property
     def name(self) -> str:
@@ -234,6 +217,12 @@ NEEDED_RULES: tuple[Rule[NeededCase], ...] = (
         "not found",
         "no directory that was tried holds a library of that name for this machine",
         lambda case, _: _when(case.resolution.candidate is None, _trail(case.resolution)),
+        finding=True,
+    ),
+    Rule(
+        "would close a cycle of outputs",
+        "Nix refuses outputs that refer to each other",
+        lambda case, _: case.cycle(),
         finding=True,
     ),
     Rule("outside the store", "other machines may not have that file", _outside),

@@ -77,7 +77,7 @@ def _search(path: Iterable[Place], obj: Object, name: str, catalog: Catalog, set
             candidate = replace(answer, variants=variants)
             return Resolution(name, candidate, place.how, True, impure, tuple(tried))
         tried.append(answer)
-        if not is_pure(place, settings.store):
+        if not is_pure(place, name, settings.store):
             impure = impure or place.directory
     return Resolution(name, None, "", True, impure, tuple(tried))
 

@@ -5,6 +5,8 @@ import re
 from dataclasses import dataclass
 
 from nix_harden.model import Abi, Object
+from nix_harden.names import DRIVERS
+from nix_harden.settings import matches
 
 # What AT_PLATFORM or glibc's own processor detection (sysdeps/x86/cpu-features.c) may answer for $PLATFORM.
 PLATFORMS = {
@@ -13,6 +15,8 @@ PLATFORMS = {
     "EM_AARCH64": ("aarch64",),
     "EM_RISCV": ("riscv64",),
 }
+# Where NixOS puts the libraries of the system's own graphics drivers, before those of the store.
+DRIVER_DIRECTORIES = ("/run/opengl-driver/lib", "/run/opengl-driver-32/lib")
 TOKEN = re.compile(r"\$(?:\{(ORIGIN|LIB|PLATFORM)\}|(ORIGIN|LIB|PLATFORM)(?![A-Za-z0-9_]))")
 
 
@@ -60,6 +64,8 @@ def _trim(entry: str) -> str:
     return "/" if entry and not entry.strip("/") else entry.rstrip("/")
 
 
-def is_pure(place: Place, store: str) -> bool:
-    """Whether what the directory holds is settled once the store path is: it lies in the store."""
+def is_pure(place: Place, name: str, store: str) -> bool:
+    """Whether it is settled what `name` means in the directory: it lies in the store, or holds the system's drivers alone."""
+    if place.directory in DRIVER_DIRECTORIES:
+        return matches(DRIVERS, name) is None
     return os.path.normpath(place.directory).startswith(store + "/")

@@ -114,7 +114,7 @@ def expected(edit: Edit) -> dict[str, object]:
         "rpath": rpath,
         "filters": before.filters,
         "version_files": tuple(names.get(name, name) for name in before.version_files),
-        "calls_dlopen": before.calls_dlopen,
+        "opens_libraries": before.opens_libraries,
     }
 
 
