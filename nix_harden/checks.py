@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from nix_harden.errors import UsageError
 from nix_harden.loader import AUXILIARY, DLOPEN, Edge, Family, Graph, How, Node
 from nix_harden.model import ABSENT
-from nix_harden.policy import DRIVERS, LOADERS
+from nix_harden.names import DRIVERS, LOADERS
 from nix_harden.settings import matches
 
 DRIVER_DIRECTORIES = ("/run/opengl-driver/", "/run/opengl-driver-32/")
