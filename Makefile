@@ -10,7 +10,7 @@ demo: setup
 	@$(PYTHON) tests/real/demo.py
 
 test: setup lint
-	$(PYTHON) -m pytest -n $(PROCESSES) --dist loadgroup
+	$(PYTHON) -m pytest -n $(PROCESSES) --dist loadfile
 
 lint: setup
 	.venv/bin/ruff check

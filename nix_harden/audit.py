@@ -522,6 +522,8 @@ def _walk_root(
             (graph.nodes[edge.source].real, edge.name) for edge in graph.edges if edge.target is not None
         )
     why_not = None if loader.real else "no loader"
+    if obj.filters:
+        why_not = "a filter itself, of which glibc prints no proper list"
     why_not = why_not or distrust(path, obj.abi) or distrust(loader.real, loader.abi)
     return Root(path, loader.path or None, len(graph.nodes), why_not is None, why_not or ""), graph
 

@@ -59,13 +59,12 @@ def fixup(arguments: argparse.Namespace) -> int:
     for error in read.unread:
         _say(f"{report.NAME}: {'error' if settings.strict else 'warning'}: {error}; left as it is")
     plan = make_plan(read.files, Catalog(settings, read.files), settings)
-    warnings = list(report.findings(plan))
+    warnings = list(report.findings(plan, settings))
     for line in (*(report.reasons(plan) if settings.verbose else ()), *warnings):
         _say(line)
     if settings.strict and (read.unread or warnings):
-        _say(
-            f"{report.NAME}: error: {len(read.unread) + len(warnings)} findings, and hardenNeededStrict is set; nothing was written"
-        )
+        number = report.count(len(read.unread) + len(warnings), "finding", "findings")
+        _say(f"{report.NAME}: error: {number}, and hardenNeededStrict is set; nothing was written")
         return FINDINGS
     if not settings.dry_run:
         _write(plan.edits, settings)

@@ -7,7 +7,9 @@ Section headers say only what no segment says: where the file ends, and whether 
 import functools
 import io
 import json
+import mmap
 import os
+import re
 import stat
 import struct
 from collections.abc import Callable, Iterator
@@ -28,12 +30,17 @@ MAGIC = b"\x7fELF"
 DF_1_PIE = 0x08000000
 MAX_HEADERS = 0xFFFF
 OSABI_GNU = 3  # ELFOSABI_LINUX: glibc loads it beside System V's 0 (VALID_ELF_OSABI in sysdeps/gnu/ldsodefs.h)
+# A library's name as a string of the program text: what a call of dlopen may hold.
+LIBRARY_NAME = re.compile(rb"lib[\w.+-]{1,100}?\.so(?:\.\d+)*\0")
 DLOPEN = (b"dlopen", b"dlmopen", b"__libc_dlopen_mode")
 DLOPEN_NOTE = (b"FDO", 0x407C0C0A)  # https://systemd.io/ELF_DLOPEN_METADATA
 SYMBOL = {32: "I12x", 64: "I20x"}  # the st_name of Elf32_Sym and Elf64_Sym
 # sh_type, sh_addr, sh_offset and sh_size of Elf32_Shdr and Elf64_Shdr; there are many, and pyelftools takes its time for each.
 SECTION = {32: "4xI4xIII16x", 64: "4xI8xQQQ24x"}
 SHT_NULL, SHT_NOBITS, SHT_DYNSYM = 0, 8, 11
+
+
+_IN_NAME = (b"_", b"-", b"+", b".", b"/")
 
 
 class _Broken(Exception):
@@ -156,6 +163,16 @@ class _Image:
                 last = position + kept - end
             position += len(piece)
         return last
+
+    def library_names(self) -> tuple[str, ...]:
+        """Every string in the loaded segments that reads like the bare name of a shared library, once, sorted."""
+        found = set()
+        with mmap.mmap(self.descriptor, 0, prot=mmap.PROT_READ) as data:
+            for match in LIBRARY_NAME.finditer(data):
+                before = data[match.start() - 1 : match.start()]
+                if not (before.isalnum() or before in _IN_NAME):
+                    found.add(os.fsdecode(match[0][:-1]))
+        return tuple(sorted(found))
 
     def dynamic(self) -> "_Dynamic | None":
         """The dynamic section, or None for what has none; empty where only its header was kept."""
@@ -363,6 +380,7 @@ def _object(path: str, image: _Image) -> Object:
     if dynamic.empty:
         return Object(kind=Kind.OTHER, debug_only=True, **common)
     soname = dynamic.last_string("DT_SONAME")
+    opens_libraries = dynamic.opens_libraries()
     pie = bool((dynamic.value("DT_FLAGS_1") or 0) & DF_1_PIE)
     if image.header["e_type"] == "ET_EXEC" or pie or (interpreter is not None and soname is None):
         kind = Kind.PROGRAM
@@ -376,7 +394,8 @@ def _object(path: str, image: _Image) -> Object:
         runpath=dynamic.last_string("DT_RUNPATH"),
         filters=dynamic.filters(),
         version_files=tuple(dynamic.string(offset, "a version's file") for offset, _ in dynamic.version_needs()),
-        opens_libraries=dynamic.opens_libraries(),
+        opens_libraries=opens_libraries,
+        mentions=image.library_names() if opens_libraries else (),
         payload=image.payload(),
         **common,
     )

@@ -38,7 +38,8 @@ class Object:
     """One ELF file as the loader sees it, read once from its segments.
 
     Strings are those of the dynamic section (gABI, "Dynamic Section"), in its order; None means that there is
-    no such tag. `version_files` are the vn_file strings of DT_VERNEED; `filters` are the strings of
+    no such tag. `version_files` are the vn_file strings of DT_VERNEED; `opens_libraries` tells that it calls
+    dlopen(3), `mentions` are then the strings in it that read like names of libraries. `filters` are the strings of
     DT_FILTER, DT_AUXILIARY, DT_AUDIT and DT_DEPAUDIT; `payload` counts bytes after the last one that a header describes; `sections` tells whether there
     is a section header table, which patchelf needs; `debug_only` marks a file whose dynamic section holds no bytes,
     as `objcopy --only-keep-debug` leaves it.
@@ -55,6 +56,7 @@ class Object:
     filters: tuple[str, ...] = ()
     version_files: tuple[str, ...] = ()
     opens_libraries: bool = False
+    mentions: tuple[str, ...] = ()
     sections: bool = True
     debug_only: bool = False
     payload: int = 0

@@ -1,11 +1,11 @@
 """Turn what was read and found into one plan for all files: pure decisions, and conflicts refused before a byte changes."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from nix_harden.catalog import Catalog
-from nix_harden.errors import PlanConflict
+from nix_harden.errors import PlanConflict, UsageError
 from nix_harden.model import Candidate, Decision, Edit, File, Object, PathAction, Plan, Resolution, Verdict
 from nix_harden.names import LOADERS
 from nix_harden.policy import FILE_RULES, NEEDED_RULES, SONAME_RULES, FileCase, NeededCase, SonameCase, first
@@ -17,8 +17,17 @@ BOUND_ALREADY = "bound already"
 
 
 def make_plan(files: Sequence[File], catalog: Catalog, settings: Settings) -> Plan:
-    """Decide on every file. Raises PlanConflict where the names of one inode need different strings."""
-    return Plan(tuple(_decide(file, catalog, settings) for file in files))
+    """Decide on every file.
+
+    Raises PlanConflict where the names of one inode need different strings, UsageError where a binding fits no object.
+    """
+    plan = Plan(tuple(_decide(file, catalog, settings) for file in files))
+    for name, path in settings.bind:
+        asked = [each for decision in plan.decisions for each in decision.resolutions if each.name == name]
+        if asked and not any(resolution.how == "bind" for resolution in asked):
+            why = next(tried.why for tried in asked[0].tried if tried.path == path)
+            raise UsageError(f"--bind {name} (hardenNeededBind)", f"{path} cannot be what it means: {why}")
+    return plan
 
 
 def _decide(file: File, catalog: Catalog, settings: Settings) -> Decision:
@@ -29,7 +38,7 @@ def _decide(file: File, catalog: Catalog, settings: Settings) -> Decision:
     resolutions = _resolutions(file, catalog, settings)
     needed = tuple(_needed_verdict(file, resolution, catalog, settings) for resolution in resolutions)
     soname = _soname_verdict(file, catalog, settings)
-    action, text, why = _search_path(obj, needed, resolutions, catalog, settings)
+    action, text, why = _search_path(file, needed, resolutions, catalog, settings)
     replaced = tuple(
         dict.fromkeys((verdict.name, verdict.new) for verdict in needed if verdict.new and verdict.new != verdict.name)
     )
@@ -135,9 +144,10 @@ def is_searched(name: str) -> bool:
 
 
 def _search_path(
-    obj: Object, needed: Sequence[Verdict], resolutions: Sequence[Resolution], catalog: Catalog, settings: Settings
+    file: File, needed: Sequence[Verdict], resolutions: Sequence[Resolution], catalog: Catalog, settings: Settings
 ) -> tuple[PathAction, str, str]:
     """What becomes of RPATH or RUNPATH, its new text, and why."""
+    obj = file.object
     text, tag = own_text(obj)
     if settings.keep_runpath:
         return PathAction.KEEP, text, "the derivation asks for it"
@@ -145,15 +155,14 @@ def _search_path(
         return PathAction.KEEP, text, "the loader ignores its RPATH only while it has a RUNPATH"
     searched = [verdict.name for verdict in needed if verdict.new is None and is_searched(verdict.name)]
     if obj.opens_libraries:
+        bound = [os.path.dirname(verdict.new) for verdict in needed if verdict.new]
+        wanted = [*bound, *_opened_by_name(file, catalog, settings)]
         found = {resolution.name for resolution in resolutions if resolution.own and resolution.candidate is not None}
         found -= {resolution.name for resolution in resolutions if resolution.how == LOADER_DIRECTORY}
-        added = _directories(obj, text, needed, [name for name in searched if name not in found], catalog)
+        added = _missing(obj, text, wanted, [name for name in searched if name not in found], catalog)
         if added:
-            return (
-                PathAction.SET,
-                ":".join([*([text] if text else []), *added]),
-                f"opens libraries; {tag} gets back {' '.join(added)}",
-            )
+            path = ":".join([*([text] if text else []), *added])
+            return PathAction.SET, path, f"opens libraries; {tag} gets back {' '.join(added)}"
         return PathAction.KEEP, text, "opens libraries"
     if obj.runpath is None:
         return PathAction.KEEP, text, "no RUNPATH" if obj.rpath is None else "RPATH stays as it is"
@@ -164,14 +173,37 @@ def _search_path(
     return PathAction.REMOVE, "", "nothing is searched for any more"
 
 
-def _directories(obj: Object, text: str, needed: Sequence[Verdict], lost: Sequence[str], catalog: Catalog) -> list[str]:
-    """The directories of bound libraries that the search path lacks, but for those that would answer a name left unanswered."""
+def _opened_by_name(file: File, catalog: Catalog, settings: Settings) -> Iterator[str]:
+    """The directories of libraries whose bare names the object holds as strings, for dlopen, and whose SONAMEs are absolute.
+
+    While such a library was loaded under its bare SONAME, the loader answered with it and did not search.
+    """
+    obj = file.object
+    origin = os.path.dirname(file.paths[0])
+    for name in obj.mentions:
+        if name in obj.needed or matches(LOADERS, name) or matches(settings.exclude, name):
+            continue
+        found = resolve(obj, origin, name, catalog, settings)
+        if found.candidate is None or found.own or found.impure or not _is_hardened(found.candidate, settings):
+            continue
+        if _cycle(file, found, catalog, settings) is None:
+            yield os.path.dirname(found.candidate.bound)
+
+
+def _is_hardened(candidate: Candidate, settings: Settings) -> bool:
+    """Whether the library's SONAME is absolute, or will be once this run is done."""
+    if candidate.soname is None:
+        return False
+    own = any(candidate.bound.startswith(output.path + "/") for output in settings.outputs)
+    return os.path.isabs(candidate.soname) or (own and settings.mode == "soname")
+
+
+def _missing(obj: Object, text: str, wanted: Sequence[str], lost: Sequence[str], catalog: Catalog) -> list[str]:
+    """The directories that the search path lacks, but for those that would answer a name which is left unanswered."""
     have = {entry.rstrip("/") for entry in text.split(":")}
-    added = []
-    for verdict in needed:
-        directory = os.path.dirname(verdict.new or "")
-        answers = any(isinstance(catalog.look(os.path.join(directory, name), obj.abi), Candidate) for name in lost)
-        if directory and directory not in have and not answers:
-            have.add(directory)
-            added.append(directory)
-    return added
+    return [
+        directory
+        for directory in dict.fromkeys(wanted)
+        if directory not in have
+        and not any(isinstance(catalog.look(os.path.join(directory, name), obj.abi), Candidate) for name in lost)
+    ]

@@ -1,7 +1,8 @@
 """From values to text and JSON; decides nothing."""
 
+import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from nix_harden.model import Decision, Kind, Plan, Resolution, Verdict
@@ -10,38 +11,77 @@ from nix_harden.policy import NEEDED_RULES
 from nix_harden.settings import Settings
 
 NAME = "nix-harden-needed"
+THE_LOADER = NEEDED_RULES[0].name
+# Files that nobody expects to be bound.
+EXPECTED = frozenset(("nothing dynamic", "separate debug file"))
+ADVICE = {"not found": "tried: ", "two different files": "say which with hardenNeededBind: "}
 FINDINGS = frozenset(rule.name for rule in NEEDED_RULES if rule.finding)
 
 
 def summary(plan: Plan, settings: Settings) -> Iterator[str]:
-    """One line an output: its libraries and programs, the names bound, the names left bare and why."""
-    for output in settings.outputs:
-        decisions = [decision for decision in plan.decisions if decision.file.output == output.name]
-        kinds = Counter(decision.file.object.kind for decision in decisions)
-        counts = [count(kinds[Kind.LIBRARY], "library", "libraries"), count(kinds[Kind.PROGRAM], "program", "programs")]
-        if kinds[Kind.PLUGIN]:
-            counts.append(count(kinds[Kind.PLUGIN], "plugin", "plugins"))
-        verdicts = [verdict for decision in decisions for verdict in decision.needed]
-        bound = sum(is_newly_bound(verdict) for verdict in verdicts)
-        bare = Counter((verdict.name, verdict.why) for verdict in verdicts if verdict.new is None)
-        line = f"{NAME}: {output.name}: {', '.join(counts)}; {count(bound, 'name', 'names')} bound"
-        if bare:
-            left = ", ".join(
-                f"{name} ({why})" + (f" ×{times}" if times > 1 else "") for (name, why), times in bare.items()
-            )
-            line += f", {bare.total()} left bare: {left}"
-        yield line
+    """One line an output that has ELF files: its libraries and programs, the names bound, what was left and why."""
+    outputs = [output.name for output in settings.outputs]
+    by_output = {name: [decision for decision in plan.decisions if decision.file.output == name] for name in outputs}
+    for name, decisions in by_output.items():
+        if decisions:
+            yield f"{NAME}: {name}: {_contents(decisions)}; {_names(decisions, settings)}{_left_alone(decisions)}"
+    if not plan.decisions:
+        yield f"{NAME}: no ELF files in {', '.join(outputs)}"
 
 
-def findings(plan: Plan) -> Iterator[str]:
-    """A sentence for each name that nobody can bind without help: found nowhere, or found as two different files."""
+def _contents(decisions: Sequence[Decision]) -> str:
+    kinds = Counter(decision.file.object.kind for decision in decisions)
+    counts = [count(kinds[Kind.LIBRARY], "library", "libraries"), count(kinds[Kind.PROGRAM], "program", "programs")]
+    if kinds[Kind.PLUGIN]:
+        counts.append(count(kinds[Kind.PLUGIN], "plugin", "plugins"))
+    return ", ".join(counts)
+
+
+def _names(decisions: Sequence[Decision], settings: Settings) -> str:
+    verdicts = [verdict for decision in decisions for verdict in decision.needed]
+    bound = sum(is_newly_bound(verdict) for verdict in verdicts)
+    already = sum(verdict.why == BOUND_ALREADY for verdict in verdicts)
+    bare = Counter(
+        (verdict.name, verdict.why) for verdict in verdicts if verdict.new is None and verdict.why != THE_LOADER
+    )
+    text = f"{count(bound, 'name', 'names')} {'would be bound' if settings.dry_run else 'bound'}"
+    if already:
+        text += f" ({already} already)"
+    if bare:
+        text += f", {bare.total()} left bare: {_list(bare)}"
+    return text
+
+
+def _left_alone(decisions: Sequence[Decision]) -> str:
+    skipped = [decision.skipped for decision in decisions if decision.skipped]
+    told = Counter((os.path.basename(verdict.name), verdict.why) for verdict in skipped if verdict.why not in EXPECTED)
+    return f"; {count(told.total(), 'file', 'files')} left alone: {_list(told)}" if told else ""
+
+
+def _list(reasons: Counter[tuple[str, str]]) -> str:
+    return ", ".join(f"{name} ({why})" + (f" ×{times}" if times > 1 else "") for (name, why), times in reasons.items())
+
+
+def findings(plan: Plan, settings: Settings) -> Iterator[str]:
+    """A sentence for each name that nobody can bind without help, however many files have it, and for idle bindings."""
+    grouped: dict[tuple[str, str], list[tuple[str, str]]] = {}
     for decision in plan.decisions:
         for verdict in decision.needed:
-            if verdict.new is None and verdict.why in FINDINGS:
-                advice = "say which with hardenNeededBind" if "two" in verdict.why else "tried"
-                yield f"{NAME}: warning: {decision.file.object.path}: {verdict.name} stays bare: {verdict.why} ({advice}: {verdict.detail or 'no directory at all'})"
-            elif verdict.new is None and "/" in verdict.name:
-                yield f"{NAME}: warning: {decision.file.object.path}: {verdict.name} stays as it is: {verdict.why}"
+            if verdict.new is None and (verdict.why in FINDINGS or "/" in verdict.name):
+                place = (decision.file.object.path, verdict.detail)
+                grouped.setdefault((verdict.name, verdict.why), []).append(place)
+    for (name, why), places in grouped.items():
+        path, detail = places[0]
+        others = f" and in {count(len(places) - 1, 'more file', 'more files')}" if len(places) > 1 else ""
+        how = "as it is" if "/" in name else "bare"
+        advice = ADVICE.get(why, "")
+        yield f"{NAME}: warning: {path}: {name} stays {how}{others}: {why}" + (
+            f" ({advice}{detail})" if detail else ""
+        )
+    needed = {name for decision in plan.decisions for name in decision.file.object.needed}
+    for name, _ in settings.bind:
+        if name not in needed:
+            yield f"{NAME}: warning: hardenNeededBind names {name}, which no file here needs"
 
 
 def reasons(plan: Plan) -> Iterator[str]:

@@ -24,6 +24,10 @@ in
   ];
   strict = fails (build { hardenNeededStrict = "perhaps"; }) [ "hardenNeededStrict" ];
   keep-runpath = fails (build { hardenNeededKeepRunpath = "perhaps"; }) [ "hardenNeededKeepRunpath" ];
+  strict-as-a-list = fails (build {
+    __structuredAttrs = true;
+    hardenNeededStrict = [ "1" ];
+  }) [ "hardenNeededStrict: a list or an attribute set is not one value" ];
   bind-as-a-set =
     fails
       (build {

@@ -41,12 +41,46 @@ def test_the_log_says_what_was_bound_and_what_was_left_and_why(store: Store, it:
     assert answer.out == ""
 
 
-def test_each_output_has_its_line_in_the_order_given(store: Store, it: Package) -> None:
+def test_each_output_with_elf_files_has_its_line_in_the_order_given(store: Store, it: Package) -> None:
+    empty, absent, other = store.package("empty"), store.package("absent"), store.package("other")
+    absent.path.rmdir()
+    other.library("libz.so.1", function("z", 1))
+    answer = store.harden(empty, other, it, absent)
+    assert [line.split(": ")[1] for line in answer.err.splitlines()] == ["other", "it"]
+
+
+def test_nothing_to_harden_is_said_in_one_line(store: Store) -> None:
     empty, absent = store.package("empty"), store.package("absent")
     absent.path.rmdir()
-    answer = store.harden(empty, it, absent)
-    assert [line.split(": ")[1] for line in answer.err.splitlines()] == ["empty", "it", "absent"]
-    assert "empty: 0 libraries, 0 programs; 0 names bound" in answer.err
+    assert store.harden(empty, absent).err == "nix-harden-needed: no ELF files in empty, absent\n"
+
+
+def test_names_that_were_bound_before_are_told_apart(store: Store, it: Package) -> None:
+    first = store.harden(it).err
+    assert "already" not in first
+    number = first.split("; ")[1].split()[0]
+    assert store.harden(it).err.endswith(f"; 0 names bound ({number} already)\n")
+
+
+def test_a_file_that_is_left_alone_is_said_with_its_rule(store: Store, it: Package) -> None:
+    with (it.bin / "app").open("ab") as program:
+        program.write(b"payload")
+    assert "; 1 file left alone: app (appended data)" in store.harden(it).err
+
+
+def test_one_name_that_many_files_lack_is_one_warning(store: Store, it: Package) -> None:
+    gone = store.package("gone").library("libgone.so.1", function("g", 1))
+    for number in range(3):
+        it.program(f"lost{number}", prints("g"), needs=[gone], rpath=[])
+    gone.unlink()
+    warnings = [line for line in store.harden(it).err.splitlines() if "warning" in line]
+    assert len(warnings) == 1
+    assert f"{it.bin}/lost0: libgone.so.1 stays bare and in 2 more files: not found" in warnings[0]
+
+
+def test_a_binding_that_nothing_needs_is_said(store: Store, it: Package) -> None:
+    answer = store.harden(it, options=["--bind", f"libtypo.so.1={it.lib}/liba.so.1"])
+    assert "warning: hardenNeededBind names libtypo.so.1, which no file here needs" in answer.err
 
 
 def test_verbose_says_each_reason(store: Store, it: Package) -> None:
@@ -104,7 +138,7 @@ def test_outputs_inputs_and_bindings_come_from_variables_one_a_line(store: Store
         "NIX_HARDEN_BIND": f"libz.so.1={two.lib}/libz.so.1",
     }
     answer = store.fixup(environ=environ)
-    assert "dev: 0 libraries" in answer.err
+    assert "out: 1 library, 2 programs" in answer.err
     assert run(program).said == (0, "1\n", "")
 
 
@@ -182,10 +216,16 @@ def test_bindings_to_what_no_other_machine_has_are_refused(store: Store, it: Pac
 
 def test_a_binding_to_a_file_that_the_loader_would_refuse_is_said(store: Store, it: Package) -> None:
     small = store.package("small").library("liba.so.1", function("a", 9), flags=["-m32"], rpath=[])
-    answer = store.harden(it, options=["--bind", f"liba.so.1={small}", "--json"])
-    assert names(it.bin / "app").needed[0] != str(small)
-    assert run(it.bin / "app").said == (0, "1\n", "")
-    assert str(small) in answer.out
+    before = (it.bin / "app").read_bytes()
+    answer = store.harden(it, options=["--bind", f"liba.so.1={small}"], status=2)
+    assert f"--bind liba.so.1 (hardenNeededBind): {small} cannot be what it means: for 32-bit" in answer.err
+    assert (it.bin / "app").read_bytes() == before
+
+
+def test_a_binding_to_a_program_is_refused(store: Store, it: Package) -> None:
+    """ld.so says "cannot dynamically load position-independent executable"."""
+    answer = store.harden(it, options=["--bind", f"liba.so.1={it.bin}/app"], status=2)
+    assert "not a shared library" in answer.err
 
 
 def test_an_unknown_option_is_usage(store: Store, it: Package) -> None:

@@ -150,7 +150,7 @@ def test_dry_run_writes_nothing_and_says_the_same(store: Store, it: Package) -> 
     dry = store.harden(it, options=["--dry-run", "--json"])
     assert tree(it) == before
     wet = store.harden(it, options=["--json"])
-    assert (dry.out, dry.err) == (wet.out, wet.err)
+    assert (dry.out, dry.err.replace("would be bound", "bound")) == (wet.out, wet.err)
 
 
 def test_jobs_change_no_byte(store: Store, it: Package) -> None:

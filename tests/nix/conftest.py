@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-HOSTPKGS = "import ./nix/hostpkgs { }"
 CONFIG = """
 experimental-features = nix-command flakes
 build-users-group =
@@ -18,13 +17,6 @@ cores = 2
 """
 
 Nix = Callable[..., str]
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """One worker runs all that builds with Nix, so that the toolchain is built once while the others go on."""
-    for item in items:
-        if Path(__file__).parent in item.path.parents:
-            item.add_marker(pytest.mark.xdist_group("nix"))
 
 
 @pytest.fixture(scope="session")

@@ -18,7 +18,11 @@ def test_every_rule_of_a_table_has_a_name_of_its_own_and_a_sentence(rules: tuple
 
 
 def test_findings_are_those_that_help_can_settle() -> None:
-    assert {rule.name for rule in ALL if rule.finding} == {"two different files", "not found"}
+    assert {rule.name for rule in ALL if rule.finding} == {
+        "two different files",
+        "not found",
+        "would close a cycle of outputs",
+    }
 
 
 @pytest.mark.parametrize(

@@ -75,19 +75,23 @@ def test_entries(text: str, directories: list[str]) -> None:
         ("/nix/store/abc-x/bin/../lib", True),
         ("/nix/store/../../usr/lib", False),
         ("/nix/store/abc-x/../../../lib", False),
-        ("/run/opengl-driver/lib", False),
         ("", False),
         ("lib", False),
         ("$ORIGINAL/lib", False),
     ],
 )
 def test_a_directory_is_pure_if_the_store_path_settles_what_it_holds(directory: str, pure: bool) -> None:
-    assert is_pure(Place(directory, "RUNPATH"), "/nix/store") is pure
+    assert is_pure(Place(directory, "RUNPATH"), "libz.so.1", "/nix/store") is pure
+
+
+@pytest.mark.parametrize(("name", "pure"), [("libGL.so.1", False), ("libcuda.so.1", False), ("libc.so.6", True)])
+def test_the_directory_of_the_systems_drivers_answers_for_drivers_alone(name: str, pure: bool) -> None:
+    assert is_pure(Place("/run/opengl-driver/lib", "RUNPATH"), name, "/nix/store") is pure
 
 
 def test_a_directory_directly_in_the_store_is_of_no_package(  # anyone may add a store path
 ) -> None:
-    assert not is_pure(Place("/nix/store", "RUNPATH"), "/nix/store")
+    assert not is_pure(Place("/nix/store", "RUNPATH"), "libz.so.1", "/nix/store")
 
 
 def test_a_platform_is_asked_for_only_where_the_path_says_so() -> None:
