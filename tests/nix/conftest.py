@@ -6,16 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from support.nix import environment
 
 ROOT = Path(__file__).parents[2]
-CONFIG = """
-experimental-features = nix-command flakes
-build-users-group =
-substituters =
-sandbox = false
-cores = 2
-"""
-
 Nix = Callable[..., str]
 
 
@@ -24,9 +17,7 @@ def nix() -> Nix:
     """Run a Nix command in the checkout and answer with its standard output; its log is shown where it fails."""
 
     def run(*words: str, root: Path = ROOT, fails: bool = False) -> str:
-        done = subprocess.run(
-            words, cwd=root, env=os.environ | {"NIX_CONFIG": CONFIG}, capture_output=True, text=True, check=False
-        )
+        done = subprocess.run(words, cwd=root, env=environment(), capture_output=True, text=True, check=False)
         assert (done.returncode != 0) == fails, f"{' '.join(words)}\n{done.stderr[-20_000:]}"
         return done.stderr if fails else done.stdout
 

@@ -22,6 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # as pytest has it
 from real import debstore
 from real.observe import Trial, closure, environment, failing_opens, median_times, run, wall_time
 from real.programs import PACKAGES, Run, runs
+from support import nix
 
 CHAIN = Path(__file__).with_name("chain.nix")
 ROUNDS = 40
@@ -96,7 +97,7 @@ def show_chain(expression: Path = CHAIN) -> list[Row]:
 def nix_build(expression: Path, attribute: str) -> Path:
     """The store path that an attribute builds; its log is shown if it fails."""
     argv = ["nix-build", "--no-out-link", "--attr", attribute, str(expression)]
-    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    done = subprocess.run(argv, env=nix.environment(), capture_output=True, text=True, check=False)
     if done.returncode:
         print(done.stderr, file=sys.stderr)
         done.check_returncode()
@@ -118,9 +119,10 @@ def show_programs(dest: Path, cache: Path) -> list[Row]:
     start = time.perf_counter()
     trial = Trial(dest)
     print(f"each hardened after its dependencies by `nix-harden fixup`: {time.perf_counter() - start:.1f} s\n")
-    for line in "".join(trial.log.values()).splitlines():
-        if "warning" in line or " 0 programs" not in line:
-            print(f"  {line}")
+    for name, log in trial.log.items():
+        for line in log.splitlines():
+            if "no ELF files" not in line:
+                print(f"  {name}: {line.removeprefix('nix-harden-needed: ')}")
     print()
     rows = [measure(trial, each, environment(store, dest / "home"), dest / "home") for each in runs(store)]
     rows.append(measure_libraries(trial))
