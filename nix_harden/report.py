@@ -75,9 +75,7 @@ def findings(plan: Plan, settings: Settings) -> Iterator[str]:
         others = f" and in {count(len(places) - 1, 'more file', 'more files')}" if len(places) > 1 else ""
         how = "as it is" if "/" in name else "bare"
         advice = ADVICE.get(why, "")
-        yield f"{NAME}: warning: {path}: {name} stays {how}{others}: {why}" + (
-            f" ({advice}{detail})" if detail else ""
-        )
+        yield f"{NAME}: warning: {path}: {name} stays {how}{others}: {why}" + (f" ({advice}{detail})" if detail else "")
     needed = {name for decision in plan.decisions for name in decision.file.object.needed}
     for name, _ in settings.bind:
         if name not in needed:
