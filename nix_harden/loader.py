@@ -467,7 +467,7 @@ class _Glibc(_Walk):
             target = hit.loaded
         else:
             assert hit.found is not None
-            same = next((each for each in self.visible() if each.identity == hit.found.identity), None)
+            same = next((each for each in self.chain if each.identity == hit.found.identity), None)
             if same is not None:
                 target = same
                 if name not in same.names:
@@ -489,13 +489,9 @@ class _Glibc(_Walk):
         if found.loadable.object.kind is Kind.OTHER:
             raise _Refusal(f"{name}: object file has no dynamic section")
 
-    def visible(self) -> list[_Map]:
-        """The objects that are compared with: the root's own filters come before it, where glibc's list is not read from."""
-        return self.chain[self.chain.index(self.main) :]
-
     def match(self, name: str) -> _Hit | None:
         """A loaded object that bears the name, or whose DT_SONAME it is (`_dl_lookup_map`)."""
-        for each in self.visible():
+        for each in self.chain:
             if each.found is None and each is not self.rtld:
                 continue
             if name in each.names or (name == each.path and each.path):
