@@ -4,7 +4,7 @@ import os
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -20,6 +20,7 @@ ENOUGH = 2000
 PACKAGES = "netpbm vlc-plugin-base apache2-bin swh-plugins postgresql-15 samba-libs gstreamer1.0-plugins-bad".split()
 OWN = ("/usr/bin", "/usr/sbin", "/usr/lib/x86_64-linux-gnu")
 WORLDS = 48
+Record = Callable[[str, object], None]
 
 
 def disagreements(audit: Audit) -> list[str]:
@@ -34,23 +35,23 @@ def debian(tmp_path_factory: pytest.TempPathFactory) -> Iterator[debstore.Store]
 
 
 @pytest.mark.xdist_group("debian-audit")
-def test_a_store_of_debians_files(debian: debstore.Store, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_store_of_debians_files(debian: debstore.Store, record_property: Record) -> None:
     """At least 2,000 real files laid out as a store, every library found by a RUNPATH: no difference."""
     begin = time.monotonic()
     audit = run(debian.directory, store=debian.directory)
-    with capsys.disabled():
-        print(f"\n{audit.compared} files of a store compared with ld.so in {time.monotonic() - begin:.1f} s")
+    record_property("compared with ld.so", f"{audit.compared} files of a store, in {time.monotonic() - begin:.1f} s")
     assert disagreements(audit) == []
     assert audit.compared >= ENOUGH
 
 
 @pytest.mark.xdist_group("debian-audit")
-def test_the_machines_own_files(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_machines_own_files(record_property: Record) -> None:
     """Every program and library of this machine, most of them found by ld.so.cache: no difference."""
     begin = time.monotonic()
     audit = run(*map(Path, OWN))
-    with capsys.disabled():
-        print(f"\n{audit.compared} files of this machine compared with ld.so in {time.monotonic() - begin:.1f} s")
+    record_property(
+        "compared with ld.so", f"{audit.compared} files of this machine, in {time.monotonic() - begin:.1f} s"
+    )
     assert disagreements(audit) == []
     assert audit.compared >= 300
 
