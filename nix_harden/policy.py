@@ -117,6 +117,11 @@ def in_stubs(path: str) -> bool:
 FILE_RULES: tuple[Rule[FileCase], ...] = (
     Rule("excluded", "the derivation asks for it", _excluded_file),
     Rule(
+        "stub",
+        "what lies in a directory `stubs` is there to be linked to; another file takes its place at run time",
+        lambda case, _: _when(any(in_stubs(path) for path in case.file.paths)),
+    ),
+    Rule(
         "separate debug file",
         "it holds no code and is paired with its program by build id, not loaded",
         lambda case, _: _when(
@@ -177,11 +182,6 @@ SONAME_RULES: tuple[Rule[SonameCase], ...] = (
     ),
     Rule(
         "driver library", "the system's own driver takes its place", lambda case, _: _when(_named(DRIVERS, case.soname))
-    ),
-    Rule(
-        "stub",
-        "its SONAME is that of the library which takes its place at run time",
-        lambda case, _: _when(any(in_stubs(path) for path in case.file.paths)),
     ),
     Rule(
         "processor variants",
