@@ -27,6 +27,7 @@ from nix_harden.model import Abi, DlopenNote, Kind, Loadable, Object
 T = TypeVar("T")
 
 MAGIC = b"\x7fELF"
+DF_1_NODEFLIB = 0x00000800
 DF_1_PIE = 0x08000000
 MAX_HEADERS = 0xFFFF
 OSABI_GNU = 3  # ELFOSABI_LINUX: glibc loads it beside System V's 0 (VALID_ELF_OSABI in sysdeps/gnu/ldsodefs.h)
@@ -381,8 +382,8 @@ def _object(path: str, image: _Image) -> Object:
         return Object(kind=Kind.OTHER, debug_only=True, **common)
     soname = dynamic.last_string("DT_SONAME")
     opens_libraries = dynamic.opens_libraries()
-    pie = bool((dynamic.value("DT_FLAGS_1") or 0) & DF_1_PIE)
-    if image.header["e_type"] == "ET_EXEC" or pie or (interpreter is not None and soname is None):
+    flags = dynamic.value("DT_FLAGS_1") or 0
+    if image.header["e_type"] == "ET_EXEC" or flags & DF_1_PIE or (interpreter is not None and soname is None):
         kind = Kind.PROGRAM
     else:
         kind = Kind.LIBRARY if soname is not None else Kind.PLUGIN
@@ -396,6 +397,8 @@ def _object(path: str, image: _Image) -> Object:
         version_files=tuple(dynamic.string(offset, "a version's file") for offset, _ in dynamic.version_needs()),
         opens_libraries=opens_libraries,
         mentions=image.library_names() if opens_libraries else (),
+        notes=tuple(_dlopen_notes(image)),
+        no_default_directories=bool(flags & DF_1_NODEFLIB),
         payload=image.payload(),
         **common,
     )
@@ -410,7 +413,7 @@ def _loadable(path: str, image: _Image) -> Loadable:
         if dynamic is not None and tag in ("DT_NEEDED", "DT_FILTER", "DT_AUXILIARY")
     )
     flags = (dynamic.value("DT_FLAGS_1") if dynamic is not None else 0) or 0
-    return Loadable(_object(path, image), str(image.header["e_type"]), flags, wants, tuple(_dlopen_notes(image)))
+    return Loadable(_object(path, image), str(image.header["e_type"]), flags, wants)
 
 
 def _dlopen_notes(image: _Image) -> Iterator[DlopenNote]:

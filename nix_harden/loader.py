@@ -624,7 +624,7 @@ class _Glibc(_Walk):
     def follow_notes(self, loaded: _Map) -> None:
         """Where dlopen would find what the object's dlopen notes name: its own search path counts, and that of the program."""
         assert loaded.found is not None
-        for note in loaded.found.loadable.notes:
+        for note in loaded.found.loadable.object.notes:
             for name in note.sonames:
                 tried = _Trail()
                 try:
@@ -659,7 +659,7 @@ class _Musl(_Walk):
         except _Refusal as error:
             refusal = str(error)
         for loaded in self.chain:
-            for note in loaded.found.loadable.notes if loaded.found is not None else ():
+            for note in loaded.found.loadable.object.notes if loaded.found is not None else ():
                 for name in note.sonames:
                     tried = _Trail()
                     self.open_later(loaded, note, name, self.locate(loaded, name, tried), tried)

@@ -34,12 +34,23 @@ class Kind(enum.Enum):
 
 
 @dataclass(frozen=True, slots=True)
+class DlopenNote:
+    """One entry of a `.note.dlopen` (systemd's ELF_DLOPEN_METADATA): SONAMEs, the first to be found counts, and what they are for."""
+
+    sonames: tuple[str, ...]
+    feature: str = ""
+    description: str = ""
+    priority: str = "recommended"
+
+
+@dataclass(frozen=True, slots=True)
 class Object:
     """One ELF file as the loader sees it, read once from its segments.
 
     Strings are those of the dynamic section (gABI, "Dynamic Section"), in its order; None means that there is
     no such tag. `version_files` are the vn_file strings of DT_VERNEED; `opens_libraries` tells that it calls
-    dlopen(3), `mentions` are then the strings in it that read like names of libraries. `filters` are the strings of
+    dlopen(3), `mentions` are then the strings in it that read like names of libraries, and `notes` what its dlopen notes say.
+    `no_default_directories` is DF_1_NODEFLIB. `filters` are the strings of
     DT_FILTER, DT_AUXILIARY, DT_AUDIT and DT_DEPAUDIT; `payload` counts bytes after the last one that a header describes; `sections` tells whether there
     is a section header table, which patchelf needs; `debug_only` marks a file whose dynamic section holds no bytes,
     as `objcopy --only-keep-debug` leaves it.
@@ -57,6 +68,8 @@ class Object:
     version_files: tuple[str, ...] = ()
     opens_libraries: bool = False
     mentions: tuple[str, ...] = ()
+    notes: tuple[DlopenNote, ...] = ()
+    no_default_directories: bool = False
     sections: bool = True
     debug_only: bool = False
     payload: int = 0
@@ -64,16 +77,6 @@ class Object:
     @property
     def directory(self) -> str:
         return os.path.dirname(self.path)
-
-
-@dataclass(frozen=True, slots=True)
-class DlopenNote:
-    """One entry of a `.note.dlopen` (systemd's ELF_DLOPEN_METADATA): SONAMEs, the first to be found counts, and what they are for."""
-
-    sonames: tuple[str, ...]
-    feature: str = ""
-    description: str = ""
-    priority: str = "recommended"
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +91,6 @@ class Loadable:
     type: str
     flags: int
     wants: tuple[tuple[str, str], ...]
-    notes: tuple[DlopenNote, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from dataclasses import replace
 from nix_harden.catalog import Catalog
 from nix_harden.errors import PlanConflict, UsageError
 from nix_harden.model import Candidate, Decision, Edit, File, Object, PathAction, Plan, Resolution, Verdict
-from nix_harden.names import LOADERS
+from nix_harden.names import DRIVERS, LOADERS
 from nix_harden.policy import FILE_RULES, NEEDED_RULES, SONAME_RULES, FileCase, NeededCase, SonameCase, first
 from nix_harden.resolve import LOADER_DIRECTORY, resolve
 from nix_harden.search import own_text
@@ -154,7 +154,7 @@ def _search_path(
     if obj.rpath is not None and obj.runpath is not None:
         return PathAction.KEEP, text, "the loader ignores its RPATH only while it has a RUNPATH"
     searched = [verdict.name for verdict in needed if verdict.new is None and is_searched(verdict.name)]
-    if obj.opens_libraries:
+    if obj.opens_libraries or obj.notes:
         bound = [os.path.dirname(verdict.new) for verdict in needed if verdict.new]
         wanted = [*bound, *_opened_by_name(file, catalog, settings)]
         found = {resolution.name for resolution in resolutions if resolution.own and resolution.candidate is not None}
@@ -174,17 +174,21 @@ def _search_path(
 
 
 def _opened_by_name(file: File, catalog: Catalog, settings: Settings) -> Iterator[str]:
-    """The directories of libraries whose bare names the object holds as strings, for dlopen, and whose SONAMEs are absolute.
+    """The directories of libraries that the object opens by bare name, as far as its own search does not lead to them.
 
-    While such a library was loaded under its bare SONAME, the loader answered with it and did not search.
+    They are those which its dlopen notes name, and those whose names it holds as strings and whose SONAMEs are absolute: while one
+    was loaded under its bare SONAME, the loader answered with it and did not search.
     """
     obj = file.object
     origin = os.path.dirname(file.paths[0])
-    for name in obj.mentions:
-        if name in obj.needed or matches(LOADERS, name) or matches(settings.exclude, name):
+    noted = [name for note in obj.notes for name in note.sonames]
+    for name in dict.fromkeys((*noted, *obj.mentions)):
+        if "/" in name or name in obj.needed or matches((*LOADERS, *DRIVERS, *settings.exclude), name):
             continue
         found = resolve(obj, origin, name, catalog, settings)
-        if found.candidate is None or found.own or found.impure or not _is_hardened(found.candidate, settings):
+        if found.candidate is None or found.own or found.impure:
+            continue
+        if name not in noted and not _is_hardened(found.candidate, settings):
             continue
         if _cycle(file, found, catalog, settings) is None:
             yield os.path.dirname(found.candidate.bound)

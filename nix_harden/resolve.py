@@ -65,7 +65,7 @@ def _search(path: Iterable[Place], obj: Object, name: str, catalog: Catalog, set
     tried: list[Tried] = []
     impure: str | None = None
     variants = False
-    loader = catalog.loader_directory(obj)
+    loader = None if obj.no_default_directories else catalog.loader_directory(obj)
     for place in (*path, *((Place(loader, LOADER_DIRECTORY),) if loader else ())):
         if not os.path.isabs(place.directory):
             tried.append(Tried(place.directory or "the current directory", "another one at run time"))

@@ -1,5 +1,7 @@
 """RUNPATH and dlopen: a library opened by bare name is found where its caller's RUNPATH says, so callers keep theirs."""
 
+import json
+
 import pytest
 from support.dynamic import names
 from support.source import function, opens, prints
@@ -60,6 +62,21 @@ def test_a_library_that_calls_dlopen_keeps_its_runpath_as_well(store: Store, it:
     store.harden(it)
     assert names(program).runpath is None
     assert run(program).behaviour == before.behaviour
+
+
+@pytest.mark.parametrize("place", ["outputs", "inputs", "search path"])
+def test_what_a_dlopen_note_names_is_found(store: Store, it: Package, place: str) -> None:
+    """The note is read even where no code calls dlopen: a helper library may do it for the object."""
+    home = it if place == "outputs" else store.package("noted")
+    noted = home.library("libnoted.so.1", function("noted", 5), directory="lib/private" if home is it else "lib")
+    text = '[{"soname":["libnoted.so.1","libother.so.1"],"feature":"it","priority":"suggested"}]'
+    note = f"""__asm__(".pushsection .note.dlopen, \\"a\\", @note\\n .balign 4\\n .long 4, 9f-8f, 0x407c0c0a\\n .asciz \\"FDO\\"\\n"
+        "8: .asciz {json.dumps(json.dumps(text))[1:-1]}\\n 9: .balign 4\\n .popsection\\n");"""
+    rpath = [noted.parent, store.libc] if place == "search path" else [store.libc]
+    program = it.program("app", note + "int main(void) { return 0; }", rpath=rpath)
+    store.harden(it, inputs=[home])
+    assert str(noted.parent) in (names(program).runpath or "").split(":")
+    assert run(program).status == 0
 
 
 def test_dlmopen_counts_as_dlopen(store: Store, it: Package) -> None:

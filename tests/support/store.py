@@ -168,8 +168,12 @@ class Store:
 
     def fixup(self, *words: Words, environ: Mapping[str, str] | None = None, status: int | None = 0) -> Hardened:
         """Run `nix-harden fixup` with these words alone."""
+        return self.call("fixup", *words, environ=environ, status=status)
+
+    def call(self, *words: Words, environ: Mapping[str, str] | None = None, status: int | None = 0) -> Hardened:
+        """Run `nix-harden` with these words alone."""
         done = subprocess.run(
-            [sys.executable, "-m", "nix_harden", "fixup", *words],
+            [sys.executable, "-m", "nix_harden", *words],
             cwd=REPOSITORY,
             env=self.environ | dict(environ or {}),
             capture_output=True,
