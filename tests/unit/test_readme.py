@@ -19,6 +19,9 @@ RUN_BY = {
     "export NIX_STORE=/path/to/store": "tests/elf",
     "nix-harden fixup --output out=$NIX_STORE/…-hello --input $NIX_STORE/…-zlib": "tests/elf",
     "nix-harden fixup --output out=$NIX_STORE/…-hello --dry-run --verbose --json": "tests/elf",
+    "nix-harden audit /path/to/program": "tests/audit/test_command.py",
+    "nix-harden audit --json --fail-on missing-target /path/to/store/path": "tests/audit/test_command.py",
+    "nix-harden unharden /path/to/store/path": "tests/elf/test_unharden.py",
     "nix-harden hook --program /path/to/nix-harden > nix-harden-needed.sh": "tests/unit/test_hook.py",
 }
 
