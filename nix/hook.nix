@@ -1,5 +1,6 @@
 # The setup hook: `nativeBuildInputs = [ nixHardenNeeded ];` hardens a derivation.
 {
+  callPackage,
   makeSetupHook,
   runCommand,
   nix-harden,
@@ -7,7 +8,11 @@
 makeSetupHook
   {
     name = "nix-harden-needed-hook";
-    passthru = { inherit nix-harden; };
+    passthru = {
+      inherit nix-harden;
+      # unharden drv: the same package with bare names.
+      unharden = callPackage ./unharden.nix { inherit nix-harden; };
+    };
     meta.description = "Setup hook that makes SONAME and NEEDED absolute store paths";
   }
   (

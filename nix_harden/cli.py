@@ -5,11 +5,12 @@ import json
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, NoReturn
 
 from nix_harden import __version__
 from nix_harden.errors import HardenError, UsageError
-from nix_harden.model import Edit
+from nix_harden.model import Edit, Output
 from nix_harden.settings import TABLE, Form, Settings, from_environ, require_outputs
 
 if TYPE_CHECKING:
@@ -82,6 +83,7 @@ def fixup(arguments: argparse.Namespace) -> int:
 def unharden(arguments: argparse.Namespace) -> int:
     """Read, plan the way back, write, say."""
     from nix_harden import report
+    from nix_harden.carry import carry
     from nix_harden.unbind import make_plan
 
     outputs = [f"{os.path.basename(path)}={os.path.abspath(path)}" for path in arguments.paths]
@@ -92,7 +94,14 @@ def unharden(arguments: argparse.Namespace) -> int:
     read = _read(settings)
     for error in read.unread:
         _say(f"{report.NAME}: warning: {error}; left as it is")
-    plan = make_plan(read.files, settings)
+    copies: dict[str, str] = {}
+    if arguments.carry and not settings.dry_run:
+        place = os.path.abspath(arguments.carry)
+        copies = carry(read.files, place)
+        if not any(place.startswith(output.path + "/") for output in settings.outputs):
+            settings = replace(settings, outputs=(*settings.outputs, Output("carried", place)))
+        read = _read(settings)
+    plan = make_plan(read.files, copies, settings)
     for line in report.reasons(plan) if settings.verbose else ():
         _say(line)
     if not settings.dry_run:
@@ -186,6 +195,9 @@ def _parser() -> argparse.ArgumentParser:
         epilog=EPILOG,
     )
     sub.add_argument("paths", nargs="+", metavar="PATH", help="what to unharden, in place")
+    sub.add_argument(
+        "--carry", metavar="DIR", help="copy the hardened libraries that are needed into DIR, and unharden them too"
+    )
     for setting in TABLE:
         if setting.flag and setting.name in ("exclude", "jobs", "dry_run", "verbose"):
             _add_option(sub, setting.flag, setting.name, setting.form, f"{setting.sentence} [{setting.variable}]")

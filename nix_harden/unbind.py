@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from nix_harden.model import Decision, Edit, File, PathAction, Plan, Verdict
 from nix_harden.policy import FILE_RULES, FileCase, first
@@ -14,12 +14,15 @@ NUKED = re.compile(r"/e{32}-")
 UNBOUND = "was bound"
 
 
-def make_plan(files: Sequence[File], settings: Settings) -> Plan:
-    """Unbind every file: NEEDED, SONAME and version needs by their basenames, each directory once in the search path."""
-    return Plan(tuple(_decide(file, settings) for file in files))
+def make_plan(files: Sequence[File], copies: Mapping[str, str], settings: Settings) -> Plan:
+    """Unbind every file: NEEDED, SONAME and version needs by their basenames, each directory once in the search path.
+
+    `copies` maps an absolute name to the copy that is to be found instead.
+    """
+    return Plan(tuple(_decide(file, copies, settings) for file in files))
 
 
-def _decide(file: File, settings: Settings) -> Decision:
+def _decide(file: File, copies: Mapping[str, str], settings: Settings) -> Decision:
     obj = file.object
     if fired := first(FILE_RULES, FileCase(file), settings):
         rule, detail = fired
@@ -35,7 +38,7 @@ def _decide(file: File, settings: Settings) -> Decision:
     have = [entry for entry in text.split(":") if entry]
     added = [
         directory
-        for directory in dict.fromkeys(os.path.dirname(verdict.name) for verdict in needed if verdict.new)
+        for directory in dict.fromkeys(os.path.dirname(copies.get(each.name, each.name)) for each in needed if each.new)
         if directory not in have and not NUKED.search(directory)
     ]
     replaced = tuple(dict.fromkeys((verdict.name, verdict.new) for verdict in needed if verdict.new))

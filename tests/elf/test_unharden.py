@@ -111,3 +111,34 @@ def test_dry_run_writes_nothing(store: Store, chain: tuple[Package, Package]) ->
 
 def test_what_is_not_there_is_said(store: Store) -> None:
     assert "is not there; say a store path" in unharden(store, store.path / "gone", status=2)
+
+
+def test_hardened_libraries_are_carried_along(store: Store) -> None:
+    """Of app → libb → liba each hardened: the copies have bare names, the originals keep theirs, libc stays where it is."""
+    a, b, it = store.package("liba"), store.package("libb"), store.package("it")
+    liba = a.library("liba.so.1", function("a", 1))
+    libb = b.library("libb.so.1", function("b", 10, ["a"]), needs=[liba])
+    program = it.program("app", prints("b"), needs=[libb])
+    for package in (a, b, it):
+        store.harden(package, inputs=[a, b])
+    before = {path: path.read_bytes() for path in (liba, libb)}
+    carried = it.lib / "carried"
+    unharden(store, it.path, options=("--carry", str(carried)))
+    assert {path: path.read_bytes() for path in before} == before
+    assert {path.name for path in carried.iterdir()} == {"liba.so.1", "libb.so.1"}
+    assert names(carried / "libb.so.1").needed[0] == "liba.so.1"
+    assert (names(program).runpath or "").split(":") == [str(carried), str(store.libc)]
+    ran = run(program)
+    assert ran.said == (0, "11\n", "")
+    assert {str(carried / "liba.so.1"), str(carried / "libb.so.1")} <= set(ran.mapped)
+
+
+def test_two_files_of_one_name_are_not_carried_together(store: Store) -> None:
+    one, two, it = store.package("one"), store.package("two"), store.package("it")
+    for package, program in ((one, "first"), (two, "second")):
+        library = package.library("libz.so.1", function("z", 1))
+        it.program(program, prints("z"), needs=[library])
+    for package in (one, two, it):
+        store.harden(package)
+    said = unharden(store, it.path, options=("--carry", str(it.lib / "carried")), status=2)
+    assert f"{one.lib}/libz.so.1 and {two.lib}/libz.so.1 would both be" in said

@@ -1,0 +1,74 @@
+# A scripted initrd copies programs and, by the bare names in NEEDED, their libraries, overwrites every store path, and
+# lets a search path of its own find the copies. It works with `nixHardenNeeded.unharden drv`, and fails without.
+{
+  chain,
+  nixHardenNeeded,
+  runCommand,
+  patchelf,
+  expect,
+  fails,
+}:
+let
+  hardened =
+    (chain {
+      a = true;
+      b = true;
+      app = true;
+    }).program';
+  extraUtils =
+    drv:
+    runCommand "extra-utils" { nativeBuildInputs = [ patchelf ]; } ''
+      mkdir -p $out/bin $out/lib
+      cp -L ${drv}/bin/app $out/bin
+      left=($out/bin/app)
+      declare -A seen=()
+      while ((''${#left[@]})); do
+        file=''${left[0]}
+        left=("''${left[@]:1}")
+        IFS=: read -ra paths <<< "$(patchelf --print-rpath "$file")"
+        for name in $(patchelf --print-needed "$file"); do
+          [[ $name != ld*.so.? && -z ''${seen[$name]-} ]] || continue
+          seen[$name]=1
+          found=
+          for path in "''${paths[@]}"; do
+            if [[ -f $path/$name ]]; then
+              found=$path/$name
+              break
+            fi
+          done
+          if [[ -z $found ]]; then
+            echo "Couldn't satisfy dependency $name" >&2
+            exit 1
+          fi
+          cp -L "$found" $out/lib
+          left+=("$found")
+        done
+      done
+      interpreter=$(patchelf --print-interpreter $out/bin/app)
+      cp -L "$interpreter" $out/lib
+      chmod -R u+w $out
+      nowhere=eeeeeeeeeeeeeeeeeeeeeeeeeeeeeeee
+      find $out -type f -exec sed -i "s|$NIX_STORE/[0-9a-z]\{32\}-|$NIX_STORE/$nowhere-|g" {} +
+      for file in $out/bin/* $out/lib/*; do
+        case $file in
+          */ld*.so.? | */libc.so.6) ;;
+          */bin/*) patchelf --set-interpreter "$out/lib/''${interpreter##*/}" --set-rpath $out/lib "$file" ;;
+          *) patchelf --set-rpath $out/lib "$file" ;;
+        esac
+      done
+      [[ $($out/bin/app) == 2 ]]
+    '';
+  works = extraUtils (nixHardenNeeded.unharden hardened);
+in
+{
+  works = expect "initrd" ''
+    prints 2 ${works}/bin/app
+    ! grep -rF ${hardened} ${works}
+  '';
+  unhardened-it-runs-in-place = expect "unhardened" ''
+    app=${nixHardenNeeded.unharden hardened}/bin/app
+    [[ -z $(tag NEEDED $app | grep /) ]]
+    prints 2 $app
+  '';
+  hardened-it-fails = fails (extraUtils hardened) [ "Couldn't satisfy dependency /nix/store/" ];
+}
