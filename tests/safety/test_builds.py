@@ -63,7 +63,7 @@ def test_a_linkers_sysroot_is_not_put_before_an_absolute_name(store: Store, liba
         text=True,
         check=True,
     )
-    words = ["ld.bfd", f"--sysroot={root}", "-e", "f", "-o", tmp_path / "app", main, libb]
+    words: list[str | Path] = ["ld.bfd", f"--sysroot={root}", "-e", "f", "-o", tmp_path / "app", main, libb]
     words += [store.libc / "libc.so.6", store.loader]
     done = subprocess.run(words, capture_output=True, text=True, check=False, env={"LC_ALL": "C"} | os.environ)
     assert (done.returncode, done.stderr) == (0, "")
@@ -81,9 +81,9 @@ def test_a_cmake_export_still_leads_to_the_library_and_what_links_by_it_is_bound
         (directory / f"{name}.c").write_text(source)
         options = [f"-DCMAKE_INSTALL_PREFIX={prefix}", "-DCMAKE_INSTALL_LIBDIR=lib", f"-DCMAKE_PREFIX_PATH={a.path}"]
         options += [f"-DCMAKE_EXE_LINKER_FLAGS={interpreter}", "-DCMAKE_INSTALL_RPATH_USE_LINK_PATH=ON"]
-        for words in (["-S", directory, "-B", directory / "b", *options], ["--build", directory / "b"]):
+        below = str(directory / "b")
+        for words in (["-S", str(directory), "-B", below, *options], ["--build", below], ["--install", below]):
             subprocess.run(["cmake", *words], check=True, capture_output=True)
-        subprocess.run(["cmake", "--install", directory / "b"], check=True, capture_output=True)
 
     export = "set_target_properties(a PROPERTIES VERSION 1.0 SOVERSION 1)\ninstall(TARGETS a EXPORT a-config DESTINATION lib)\n"
     build(
@@ -181,3 +181,23 @@ def test_readers_that_know_libraries_by_their_base_names_see_the_same(store: Sto
     assert run(program).out == before
     assert tuple(os.path.basename(name) for name in names(program).needed) == needed
     assert os.path.basename(names(liba).soname or "") == "liba.so.1"
+
+
+def test_a_packager_that_joins_directories_and_names_fails_on_absolute_ones_until_unhardened(
+    store: Store, it: Package, liba: Path, tmp_path: Path
+) -> None:
+    """dpkg-shlibdeps, for who makes a .deb of a closure; auditwheel, linuxdeploy and rpm's find-requires look for bare names, too."""
+    (tmp_path / "debian").mkdir()
+    (tmp_path / "debian/control").write_text("Source: x\n\nPackage: x\nArchitecture: any\n")
+    (tmp_path / "debian/shlibs.local").write_text("liba 1 liba1\nlibc 6 libc6\n")
+    program = it.program("app", prints("a"), needs=[liba])
+
+    def ask() -> subprocess.CompletedProcess[str]:
+        words = ["dpkg-shlibdeps", "-O", f"-l{liba.parent}", f"-l{store.libc}", f"-e{program}"]
+        return subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)
+
+    assert ask().stdout == "shlibs:Depends=liba1, libc6\n"
+    store.harden(store.package("liba"), it)
+    assert f"cannot find library {liba}" in ask().stderr
+    store.call("unharden", str(it.path), str(store.package("liba").path))
+    assert ask().stdout == "shlibs:Depends=liba1, libc6\n"
