@@ -5,9 +5,9 @@ from collections.abc import Iterator
 
 from nix_harden.catalog import Catalog, read_outputs
 from nix_harden.errors import CheckFailed, SeveralErrors
-from nix_harden.model import Candidate, Decision, Object, Plan
+from nix_harden.model import Decision, Object, Plan
 from nix_harden.names import LOADERS
-from nix_harden.resolve import own_search
+from nix_harden.resolve import own_search, path_target
 from nix_harden.settings import Settings, matches
 
 NOTHING = "nothing"
@@ -40,7 +40,7 @@ def _differences(
         if matches(LOADERS, os.path.basename(name)) or (resolution.rivals and verdict.new is None):
             continue  # the loader is there before any search; several files were several before
         wanted = NOTHING
-        if verdict.new is not None:
+        if verdict.new is not None and verdict.new != verdict.name:
             wanted = catalog.real(verdict.new)
         elif resolution.own and resolution.candidate is not None:
             wanted = resolution.candidate.real
@@ -53,5 +53,5 @@ def _meaning(obj: Object, origin: str, name: str, catalog: Catalog, settings: Se
     if "/" not in name:
         candidate = own_search(obj, origin, name, catalog, settings).candidate
         return candidate.real if candidate else NOTHING
-    answer = catalog.look(name, obj.abi) if os.path.isabs(name) else None
-    return answer.real if isinstance(answer, Candidate) else NOTHING
+    target = path_target(obj, origin, name, catalog)
+    return target.real if target else NOTHING

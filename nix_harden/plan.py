@@ -9,7 +9,7 @@ from nix_harden.errors import PlanConflict, UsageError
 from nix_harden.model import Candidate, Decision, Edit, File, Object, PathAction, Plan, Resolution, Verdict
 from nix_harden.names import DRIVERS, LOADERS
 from nix_harden.policy import FILE_RULES, NEEDED_RULES, SONAME_RULES, FileCase, NeededCase, SonameCase, first
-from nix_harden.resolve import LOADER_DIRECTORY, resolve
+from nix_harden.resolve import LOADER_DIRECTORY, resolve, resolve_path
 from nix_harden.search import own_text
 from nix_harden.settings import Settings, matches
 
@@ -88,16 +88,17 @@ def _from_links(file: File, resolution: Resolution, catalog: Catalog, settings: 
 def _resolution(obj: Object, origin: str, name: str, catalog: Catalog, settings: Settings) -> Resolution:
     if "/" not in name:
         return resolve(obj, origin, name, catalog, settings)
-    answer = catalog.look(name, obj.abi) if os.path.isabs(name) else None
-    return Resolution(name, answer if isinstance(answer, Candidate) else None, "a path", True)
+    return resolve_path(obj, origin, name, catalog, settings)
 
 
 def _needed_verdict(file: File, resolution: Resolution, catalog: Catalog, settings: Settings) -> Verdict:
     obj, name = file.object, resolution.name
     if "/" in name:
-        if resolution.candidate is not None and settings.in_store(os.path.normpath(name)):
+        candidate = resolution.candidate
+        if candidate is None or (resolution.own and not settings.in_store(os.path.normpath(candidate.path))):
+            return Verdict(name, None, "a path that leads to no library in the store")
+        if resolution.own:
             return Verdict(name, name, BOUND_ALREADY)
-        return Verdict(name, None, "a path that leads to no library in the store")
     asked_for = resolution.how == "bind" and not matches(LOADERS, name)
     if not asked_for and (
         fired := first(

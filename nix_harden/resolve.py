@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from nix_harden.catalog import Catalog
 from nix_harden.model import Candidate, Object, Resolution, Tried
-from nix_harden.search import Place, is_pure, own_text, places, platforms
+from nix_harden.search import Place, expand, is_pure, own_text, places, platforms
 from nix_harden.settings import Settings
 
 LOADER_DIRECTORY = "the interpreter's C library"
@@ -40,6 +40,32 @@ def resolve(obj: Object, origin: str, name: str, catalog: Catalog, settings: Set
             single = found[0] if len(found) == 1 else None
             return Resolution(name, single, how, False, own.impure, tuple(tried), () if single else found)
     return Resolution(name, None, "", False, own.impure, tuple(tried))
+
+
+def resolve_path(obj: Object, origin: str, name: str, catalog: Catalog, settings: Settings) -> Resolution:
+    """The file that a NEEDED with a slash means: what it leads to in the store, by the loader's own expansion of tokens.
+
+    One that leads into the build directory, nowhere, or where the current directory says (a linker records the path that it is
+    given of a library without SONAME) means the one library of the outputs that bears its basename, if there is one.
+    """
+    found = path_target(obj, origin, name, catalog)
+    if found is not None and settings.in_store(os.path.normpath(found.path)):
+        return Resolution(name, found, "a path", True)
+    building = settings.build_top and os.path.normpath(name).startswith(settings.build_top + "/")
+    tried: list[Tried] = []
+    if found is not None and not building:
+        return Resolution(name, found, "a path", True)
+    among = _among(catalog.output_paths(os.path.basename(name)), obj, catalog, tried)
+    if len(among) == 1:
+        return Resolution(name, among[0], "the outputs", False, None, tuple(tried))
+    return Resolution(name, None, "a path", True, None, tuple(tried))
+
+
+def path_target(obj: Object, origin: str, name: str, catalog: Catalog) -> Candidate | None:
+    """What a NEEDED with a slash leads to, wherever that is, once its tokens are expanded; None for what is not absolute then."""
+    expanded = expand(name, origin, catalog.lib_token(obj), "")
+    found = catalog.look(expanded, obj.abi) if os.path.isabs(expanded) else None
+    return found if isinstance(found, Candidate) else None
 
 
 def own_search(obj: Object, origin: str, name: str, catalog: Catalog, settings: Settings) -> Resolution:

@@ -114,6 +114,15 @@ TABLE = (
     Setting("verbose", Form.SWITCH, "NIX_HARDEN_VERBOSE", "--verbose", None, "", "print the reason of every decision"),
     Setting("store", Form.PATH, "NIX_STORE", None, None, "/nix/store", "the store directory"),
     Setting(
+        "build_top",
+        Form.PATH,
+        "NIX_BUILD_TOP",
+        None,
+        None,
+        "",
+        "the build directory: what a NEEDED names there is gone once the build is done",
+    ),
+    Setting(
         "patchelf",
         Form.PATH,
         "NIX_HARDEN_PATCHELF",
@@ -141,6 +150,7 @@ class Settings:
     json: bool
     verbose: bool
     store: str
+    build_top: str
     patchelf: str
 
     def in_store(self, path: str) -> bool:
