@@ -159,7 +159,7 @@ def _write(edits: Sequence[Edit], settings: Settings) -> None:
     from nix_harden.patchelf import find
     from nix_harden.write import write_all
 
-    write_all(edits, find(settings.patchelf), settings.jobs)
+    write_all(edits, find(settings.patchelf), settings.jobs, settings.store)
 
 
 def _say(line: str) -> None:

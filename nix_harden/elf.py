@@ -4,6 +4,7 @@ What the loader uses is found as the loader finds it, through segments (gABI, "P
 Section headers say only what no segment says: where the file ends, and whether the dynamic section holds bytes.
 """
 
+import bisect
 import functools
 import io
 import json
@@ -272,6 +273,15 @@ class _Dynamic:
     def _entry(self, entry: Any, position: int, what: str) -> Any:
         return struct_parse(entry, io.BytesIO(self.image.read(position, entry.sizeof(), what)))
 
+    def references(self) -> Iterator[int]:
+        """Every offset in the string table that something refers to; a tag that is not known is taken for a reference."""
+        yield from self.symbols()
+        yield from (value for tag, value in self.tags if tag not in _NO_STRINGS)
+        for file, names in self.version_needs():
+            yield file
+            yield from names
+        yield from self.version_definitions()
+
     def symbols(self) -> Iterator[int]:
         """The st_name of each dynamic symbol.
 
@@ -307,6 +317,16 @@ _TABLES = frozenset(
     for name in "STRTAB HASH GNU_HASH VERSYM VERNEED VERDEF RELA REL JMPREL RELR INIT FINI INIT_ARRAY FINI_ARRAY".split()
 )
 
+# Tags of the gABI and of GNU whose value is no string.
+_NO_STRINGS = frozenset(
+    "DT_" + name
+    for name in (
+        "PLTRELSZ PLTGOT HASH STRTAB SYMTAB RELA RELASZ RELAENT STRSZ SYMENT INIT FINI SYMBOLIC REL RELSZ RELENT PLTREL DEBUG "
+        "TEXTREL JMPREL BIND_NOW INIT_ARRAY FINI_ARRAY INIT_ARRAYSZ FINI_ARRAYSZ FLAGS PREINIT_ARRAY PREINIT_ARRAYSZ RELRSZ RELR "
+        "RELRENT GNU_HASH VERSYM RELACOUNT RELCOUNT FLAGS_1 VERDEF VERDEFNUM VERNEED VERNEEDNUM TLSDESC_PLT TLSDESC_GOT"
+    ).split()
+)
+
 # Tags whose value holds no address or size that patchelf's moves change.
 _FIXED = frozenset(
     "DT_" + name for name in "FLAGS FLAGS_1 INIT FINI PLTRELSZ RELASZ RELSZ INIT_ARRAYSZ FINI_ARRAYSZ".split()
@@ -325,6 +345,15 @@ def read_object(path: str) -> Object | None:
 def read_loadable(path: str) -> Loadable | None:
     """Read what a loader that is given the file at `path` sees; answers and raises as `read_object`."""
     return _with_image(path, lambda image: _loadable(path, image))
+
+
+def read_stale(path: str, store: str) -> tuple[tuple[int, int], ...]:
+    """File offset and length of each piece of the dynamic string table that holds a path of `store` and is no string any more.
+
+    A string is what a reference leads to: a symbol's name, a dynamic tag, a version. Linkers merge a string with the end of
+    another, so of a string that only its end is used of, the beginning is stale. Raises as `read_object`.
+    """
+    return _with_image(path, lambda image: _stale(image, os.fsencode(store) + b"/")) or ()
 
 
 @dataclass(frozen=True)
@@ -467,3 +496,21 @@ def _contents(image: _Image) -> Contents | None:
         tags=tuple((str(tag), value) for tag, value in dynamic.tags if tag in _FIXED),
         filters=dynamic.filters(),
     )
+
+
+def _stale(image: _Image, store: bytes) -> tuple[tuple[int, int], ...]:
+    dynamic = image.dynamic()
+    if dynamic is None or dynamic.empty or store not in dynamic.strings:
+        return ()
+    strings, start = dynamic.strings, image.offset(dynamic.value("DT_STRTAB") or 0, "the string table")
+    used = sorted(set(dynamic.references()))
+    found = []
+    at = strings.find(store)
+    while at >= 0:
+        begin, end = strings.rfind(b"\0", 0, at) + 1, strings.find(b"\0", at)
+        first = bisect.bisect_left(used, begin)
+        kept = used[first] if first < len(used) and used[first] < end else end
+        if kept > at:
+            found.append((start + begin, kept - begin))
+        at = strings.find(store, end) if end >= 0 else -1
+    return tuple(found)

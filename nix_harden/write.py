@@ -7,14 +7,14 @@ import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from nix_harden.elf import read_contents, read_object
+from nix_harden.elf import read_contents, read_object, read_stale
 from nix_harden.errors import HardenError, MalformedElf, ReadError, SeveralErrors, ToolError, WriteError
 from nix_harden.model import COPY, Edit, Object, PathAction
 from nix_harden.patchelf import arguments
 from nix_harden.process import run
 
 
-def write_all(edits: Sequence[Edit], program: str, jobs: int) -> None:
+def write_all(edits: Sequence[Edit], program: str, jobs: int, store: str) -> None:
     """Make every edit with the patchelf at `program`, `jobs` at once.
 
     A file whose edit fails stays as it was, the others are done; then SeveralErrors tells of all.
@@ -24,7 +24,7 @@ def write_all(edits: Sequence[Edit], program: str, jobs: int) -> None:
 
         def attempt(edit: Edit) -> None:
             try:
-                write(edit, program, scratch)
+                write(edit, program, scratch, store)
             except HardenError as error:
                 errors.append(error)
 
@@ -37,9 +37,10 @@ def write_all(edits: Sequence[Edit], program: str, jobs: int) -> None:
         raise SeveralErrors(tuple(sorted(errors, key=str)))
 
 
-def write(edit: Edit, program: str, scratch: str) -> None:
+def write(edit: Edit, program: str, scratch: str, store: str) -> None:
     """Replace one file, and every hard link to it, by its edited copy: mode, owner and times are kept.
 
+    Paths of `store` in strings that the edit has put out of use are blanked: Nix would take them for references.
     The copy is made in `scratch` where rename(2) leads from there to the file, so that not even a kill leaves it in an output;
     else beside the file. Raises WriteError; the file is then whole and old, and no copy stays behind.
     """
@@ -49,6 +50,7 @@ def write(edit: Edit, program: str, scratch: str) -> None:
         place = scratch if _is_linked(path, scratch) else os.path.dirname(path)
         copy = _temporary(place)
         run([program, *arguments(edit), "--output", copy, path])
+        _blank(copy, store)
         _verify(edit, copy)
         status = os.lstat(path)
         os.chown(copy, status.st_uid, status.st_gid)
@@ -67,6 +69,13 @@ def write(edit: Edit, program: str, scratch: str) -> None:
         if copy is not None:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(copy)
+
+
+def _blank(path: str, store: str) -> None:
+    with open(path, "r+b") as file:
+        for offset, length in read_stale(path, store):
+            file.seek(offset)
+            file.write(b"X" * length)
 
 
 def remove_leftovers(paths: Sequence[str]) -> None:
