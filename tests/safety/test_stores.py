@@ -178,3 +178,53 @@ def test_two_packages_of_one_name_in_a_search_path_keep_their_winner(store: Stor
         store.harden(it)
         assert run(program).behaviour == before.behaviour
         assert names(program).needed[0] == str(order[0])
+
+
+@pytest.mark.xfail(
+    reason="unharden adds each directory behind those that are there, and does not look into them", strict=True
+)
+@pytest.mark.parametrize("case", ["bound on purpose", "a directory that holds both", "both of one name", "a driver"])
+def test_unhardened_names_lead_to_the_same_files_or_are_said(store: Store, it: Package, case: str) -> None:
+    """A directory that comes first may hold another file of the name. Then another order, or an absolute name that stays with
+    a warning, is right. To be done: this test is expected to fail today."""
+    one, two = store.package("one"), store.package("two")
+    liba, libx = one.library("liba.so.1", function("a", 1)), two.library("libx.so.1", function("x", 2))
+    environ = {}
+    match case:
+        case "bound on purpose":  # a program that opens libraries keeps the search path that leads to the other
+            other = one.library("libx.so.1", function("x", 1))
+            source = "#include <dlfcn.h>\n" + prints("x") + "void *f(const char *n) { return dlopen(n, RTLD_NOW); }"
+            program = it.program("app", source, needs=[libx])
+            store.harden(it, options=["--bind", f"libx.so.1={other}"])
+        case "a directory that holds both":
+            one.library("libx.so.1", function("x", 1))
+            program = it.program("app", prints("a", "x"), needs=[liba, libx], rpath=[two.lib, one.lib, store.libc])
+            store.harden(it)
+        case "both of one name":
+            other = one.library("libx.so.1", function("y", 1))
+            store.harden(one, two)
+            program = it.program("app", prints("x", "y"), flags=[str(libx), str(other)])
+            store.harden(it)
+        case _:  # a stub of the driver lies beside liba, where nothing looked for it
+            one.library("libcuda.so.1", function("cuda", 0))
+            driver = store.package("driver").library("libcuda.so.1", function("cuda", 9))
+            store.harden(one)
+            program = it.program("app", prints("a", "cuda"), needs=[liba, driver], rpath=[store.libc])
+            store.harden(it)
+            environ = {"LD_LIBRARY_PATH": ""}
+    before = run(program, environ=environ)
+    answer = store.call("unharden", str(it.path))
+    assert run(program, environ=environ).files("lib") == before.files("lib") or "warning" in answer.err
+
+
+def test_a_tree_that_finds_its_libraries_by_origin_is_no_longer_whole_in_a_copy(store: Store, it: Package) -> None:
+    """A tree that is meant to be copied, as a bundle or a run-time image is, is to be left out: dontHardenNeeded, or exclude."""
+    liba = it.library("liba.so.1", function("a", 1))
+    program = it.program("app", prints("a"), needs=[liba], rpath=["$ORIGIN/../lib", store.libc])
+    left = it.program("left", prints("a"), needs=[liba], rpath=["$ORIGIN/../lib", store.libc])
+    store.harden(it, options=["--exclude", "bin/left"])
+    copy = store.package("copy")
+    shutil.copytree(it.path, copy.path, dirs_exist_ok=True)
+    assert run(program).files("liba") == run(copy.bin / program.name).files("liba") == [str(liba)]
+    assert run(left).files("liba") == [str(liba)]
+    assert run(copy.bin / left.name).files("liba") == [str(copy.lib / "liba.so.1")]

@@ -22,6 +22,7 @@ CASES = {
         "symbols are still looked up globally",
         "LD_LIBRARY_PATH no longer overrides",
         "LD_PRELOAD loads in addition",
+        "LD_PRELOAD of a bare name",
         "graphics and other driver libraries",
         "stub libraries",
         "builds for several processors",
