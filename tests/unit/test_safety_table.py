@@ -100,8 +100,6 @@ CASES = {
         "the address sanitizer comes first",
     ],
 }
-# Files of tests that are named whole.
-WHOLE = ("musl/test_musl.py", "debuggers/test_debuggers.py")
 
 
 def tables() -> dict[str, list[list[str]]]:
@@ -137,9 +135,6 @@ def test_each_row_says_all_and_names_a_test() -> None:
 @pytest.mark.parametrize("name", sorted({name for row in ROWS for name in named_in(row)}))
 def test_each_test_is_there(name: str) -> None:
     file, _, function = name.partition("::")
-    if file in WHOLE:
-        assert not function
-        return
     path = ROOT / file if file.startswith("nix/") else ROOT / "tests" / file
     assert path.is_file()
     if path.suffix == ".py":
