@@ -201,3 +201,20 @@ def test_a_packager_that_joins_directories_and_names_fails_on_absolute_ones_unti
     assert f"cannot find library {liba}" in ask().stderr
     store.call("unharden", str(it.path), str(store.package("liba").path))
     assert ask().stdout == "shlibs:Depends=liba1, libc6\n"
+
+
+@pytest.mark.parametrize("mode", ["soname", "needed"])
+def test_ld_profile_knows_a_library_by_its_bare_soname(store: Store, it: Package, liba: Path, mode: str) -> None:
+    """glibc's own profiler (sprof) compares the variable with SONAMEs, and makes a file name of it, which a path cannot be."""
+    lazy = ["-Xlinker", "-z", "-Xlinker", "lazy"]
+    libb = store.package("libb").library("libb.so.1", function("b", 1, ["a"]), needs=[liba], flags=lazy)
+    program = it.program("app", prints("b"), needs=[libb], flags=lazy)
+    profile = store.path.parent / "libb.so.1.profile"
+    environ = {"LD_PROFILE": "libb.so.1", "LD_PROFILE_OUTPUT": str(profile.parent)}
+    run(program, environ=environ)
+    assert profile.is_file()
+    profile.unlink()
+    for name in ("libb", "it"):
+        store.harden(store.package(name), options=["--mode", mode])
+    assert run(program, environ=environ).said == (0, "2\n", "")
+    assert profile.is_file() == (mode == "needed")

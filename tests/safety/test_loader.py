@@ -100,6 +100,17 @@ def test_an_absolute_soname_of_libc_crashes_every_program(store: Store, it: Pack
     assert run(program).status != 0
 
 
+def test_another_soname_of_the_loader_ends_every_program_at_its_start(store: Store, it: Package) -> None:
+    """The reason for the rule `loader`: libc's NEEDED on it is answered by its SONAME, else by a second copy that nobody starts."""
+    program = it.program("app", prints())
+    store.harden(it)
+    assert run(program).status == 0
+    loader = own(store.loader)
+    other = b"/" + loader.name.encode()[1:] + b"\0"
+    loader.write_bytes(loader.read_bytes().replace(loader.name.encode() + b"\0", other))
+    assert run(program).status != 0
+
+
 def test_an_absolute_soname_of_libgcc_s_maps_a_second_one(store: Store, it: Package, liba: Path) -> None:
     """The reason for the rule `compiler runtime`: pthread_exit opens libgcc_s.so.1 by that name from libc's own search path."""
     gcc, other = store.compiler_runtimes(), store.package("libgcc-other")

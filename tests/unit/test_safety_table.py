@@ -98,6 +98,7 @@ CASES = {
         "gdb, thread_db, dyninst",
         "uftrace, perf, sanitizers",
         "the address sanitizer comes first",
+        "LD_PROFILE and sprof",
     ],
 }
 
