@@ -1,7 +1,7 @@
 PYTHON := .venv/bin/python
 PROCESSES ?= auto
 
-.PHONY: setup demo test lint format
+.PHONY: setup demo test torture lint format
 
 setup:
 	@.ci/setup
@@ -11,6 +11,11 @@ demo: setup
 
 test: setup lint
 	$(PYTHON) -m pytest -n $(PROCESSES) --dist loadfile
+
+# The long runs of tests/faults: 500 kills, a million mutated files, 100,000 files in a tree. The counts come last.
+torture: setup
+	-$(PYTHON) -m pip install --quiet --disable-pip-version-check atheris
+	NIX_HARDEN_TORTURE=1 $(PYTHON) -m pytest -n $(PROCESSES) tests/faults
 
 lint: setup
 	.venv/bin/ruff check
