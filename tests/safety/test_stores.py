@@ -34,16 +34,16 @@ def program(store: Store, it: Package, liba: Path) -> Path:
     return program
 
 
-def search(file: Path) -> list[str]:
-    """The directories of an object's search path; an empty string counts as one, as a split does it."""
-    return (names(file).runpath or "").split(":")
+def search(file: Path, *, text: bool) -> list[str]:
+    """The directories of an object's search path: what patchelf prints of it, split, or those of its tag, if it has one."""
+    path = names(file).runpath
+    return path.split(":") if path is not None else [""] if text else []
 
 
-@ROOT
-def test_an_initrd_made_by_joining_directory_and_name_is_whole(program: Path, store: Store, tmp_path: Path) -> None:
-    """As make-initrd-ng does it: each directory joined with each NEEDED (an absolute name replaces the directory), the
-    interpreter, all copied under a new root and stripped."""
-    root, queue, done = tmp_path / "initrd", [program], set[Path]()
+def make_initrd(program: Path, root: Path, *, text: bool) -> None:
+    """As make-initrd-ng does: each directory of the search path joined with each NEEDED, where an absolute name replaces the
+    directory; the interpreter; all copied to the same paths under a new root, and stripped."""
+    queue, done = [program], set[Path]()
     while queue:
         file = queue.pop()
         if file in done:
@@ -54,12 +54,47 @@ def test_an_initrd_made_by_joining_directory_and_name_is_whole(program: Path, st
         shutil.copy(file, target)
         subprocess.run(["strip", "--strip-all", target], check=True)
         for name in names(file).needed:
-            found = [path for place in search(file) if (path := os.path.join(place, name)) and os.path.exists(path)]
+            found = [path for place in search(file, text=text) if os.path.exists(path := os.path.join(place, name))]
             queue += map(Path, found[:1])
-    shutil.copy(store.loader, Path(f"{root}{store.loader}"))
+
+
+def starts(program: Path, root: Path, loader: Path) -> bool:
+    Path(f"{root}{loader.parent}").mkdir(parents=True, exist_ok=True)
+    shutil.copy(loader, f"{root}{loader}")
     answer = subprocess.run(["chroot", root, program], capture_output=True, text=True, check=False)
-    assert (answer.returncode, answer.stdout, answer.stderr) == (0, "1\n11\n", "")
-    assert len(done) == 4
+    return (answer.returncode, answer.stdout, answer.stderr) == (0, "1\n11\n", "")
+
+
+@ROOT
+def test_an_initrd_made_from_what_patchelf_prints_is_whole(program: Path, store: Store, tmp_path: Path) -> None:
+    """make-initrd-ng of 2022 split the text of RUNPATH, and an empty text is one entry."""
+    make_initrd(program, tmp_path / "initrd", text=True)
+    assert starts(program, tmp_path / "initrd", store.loader)
+
+
+@ROOT
+@pytest.mark.xfail(reason="no directory is left to join an absolute name with", strict=True)
+def test_an_initrd_made_from_the_entries_of_runpath_is_whole(program: Path, store: Store, tmp_path: Path) -> None:
+    """make-initrd-ng since it reads ELF itself takes no library of an object that has no RUNPATH. To be done: this test is
+    expected to fail today."""
+    make_initrd(program, tmp_path / "initrd", text=False)
+    assert starts(program, tmp_path / "initrd", store.loader)
+
+
+@ROOT
+@pytest.mark.parametrize("how", ["never hardened", "keep", "unharden"])
+def test_an_initrd_takes_what_keeps_its_runpath_or_gets_it_back(
+    store: Store, it: Package, liba: Path, tmp_path: Path, how: str
+) -> None:
+    libb = store.package("libb").library("libb.so.1", function("b", 10, ["a"]), needs=[liba])
+    program = it.program("app", prints("a", "b"), needs=[libb, liba])
+    packages = [store.package(name) for name in ("liba", "libb", "it")]
+    for package in packages if how != "never hardened" else ():
+        store.harden(package, options=["--keep-runpath"] if how == "keep" else [])
+    if how == "unharden":
+        store.call("unharden", *(str(package.path) for package in packages))
+    make_initrd(program, tmp_path / "initrd", text=False)
+    assert starts(program, tmp_path / "initrd", store.loader)
 
 
 def test_a_scripted_initrd_looks_for_bare_names_and_finds_them_once_unhardened(
