@@ -101,7 +101,7 @@ class World:
             script = package.path.parent / f"{file}.map"
             script.write_text(versions)
             words += ["--version-script", script]
-        return self._link(package.lib / file, source, words, needs, flags)
+        return self._link(package.lib / file, source, words, needs, flags=flags)
 
     def program(
         self,
@@ -113,21 +113,35 @@ class World:
         kind: str = "-pie",
         flags: Sequence[str] = (),
         linked: Sequence[object] = (),
+        path: Sequence[object] | None = None,
     ) -> Path:
         start = self.machine.libraries / ("Scrt1.o" if kind == "-pie" else "crt1.o")
         return self._link(
-            package.bin / file, source, [kind, f"--dynamic-linker={self.loader}", start, *linked], needs, flags
+            package.bin / file,
+            source,
+            [kind, f"--dynamic-linker={self.loader}", start, *linked],
+            needs,
+            flags=flags,
+            search=path,
         )
 
     def _link(
-        self, path: Path, source: str, words: Sequence[object], needs: Sequence[Path], flags: Sequence[str]
+        self,
+        path: Path,
+        source: str,
+        words: Sequence[object],
+        needs: Sequence[Path],
+        *,
+        flags: Sequence[str],
+        search: Sequence[object] | None = None,
     ) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         item = path.with_suffix(".o")
         compiler = ["clang", f"--target={self.machine.target}", *self.machine.flags]
         position = "-fno-pie" if "-no-pie" in words else "-fPIC"
         run([*compiler, "-O1", "-w", "-c", "-xc", "-", "-o", item, position, *flags], source)
-        places = ":".join(dict.fromkeys(str(need.parent) for need in (*needs, self.loader)))
+        directories = [need.parent for need in (*needs, self.loader)] if search is None else search
+        places = ":".join(dict.fromkeys(map(str, directories)))
         libraries = self.machine.libraries
         run(
             [

@@ -52,11 +52,13 @@ int main(void) { printf("%d\\n", called(count)); return 0; }
 """
 ADDRESS = re.compile(r"\[0x[0-9a-f]+\]")
 LLD = [(machine, ("ld.lld",)) for machine in (I386, AARCH64, ARMHF, PPC64EL)]  # those that lld 14 links C for
-LINKERS = [*((machine, machine.linker) for machine in MACHINES), *LLD]
+# As nixpkgs' linker wrapper and fixup have it.
+STRIPPED = [(each, (*each.linker, *"-s --hash-style=gnu -z now -z relro".split())) for each in MACHINES]
+LINKERS = [*((machine, machine.linker) for machine in MACHINES), *STRIPPED, *LLD]
 
 
-def named(value: object) -> str:
-    return value.name if isinstance(value, Machine) else str(value[0]) if isinstance(value, tuple) else str(value)
+def named(value: Machine | tuple[str, ...]) -> str:
+    return value.name if isinstance(value, Machine) else " ".join(map(str, value))
 
 
 @dataclass(frozen=True)
