@@ -51,7 +51,14 @@ def main() -> None:
                 return (data[:1] + mutator.changed(data[0] % len(names), data[1:]))[:most]
             return bytes(atheris.Mutate(data, most))
 
-        options: list[Any] = [f"-runs={inputs}", f"-seed={number}", "-max_len=16384", "-rss_limit_mb=256", "-timeout=2"]
+        options: list[Any] = [
+            f"-runs={inputs}",
+            f"-seed={number}",
+            "-max_len=16384",
+            "-verbosity=0",
+            "-rss_limit_mb=256",
+            "-timeout=2",
+        ]
         atheris.Setup([sys.argv[0], *options, f"-artifact_prefix={finds}/", str(corpus)], one, custom_mutator=change)
         atheris.Fuzz()
 

@@ -48,4 +48,5 @@ def test_files_that_coverage_leads_to(tmp_path: Path, record_property: Callable[
     pytest.importorskip("atheris")
     said = fuzz("faults.guided", GUIDED, 1, tmp_path / "finds")
     assert f"{GUIDED} guided inputs" in said
+    assert "finds: none" in said, f"{said}\nwhat was found is in {tmp_path}/finds"
     record_property("mutated files, guided by coverage", GUIDED)
