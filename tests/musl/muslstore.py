@@ -38,7 +38,7 @@ class Musl:
     def program(
         self, package: Package, file: str, source: str, needs: Sequence[Path] = (), rpath: Sequence[Path] | None = None
     ) -> Path:
-        interpreter = ["-Xlinker", f"--dynamic-linker={self.loader}"]
+        interpreter = ["-Xlinker", f"--dynamic-linker={self.loader}", "-Xlinker", "--allow-shlib-undefined"]
         places = self._rpath(needs, rpath)
         return package.program(file, source, needs=needs, rpath=places, compiler="musl-gcc", flags=interpreter)
 
