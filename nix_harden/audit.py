@@ -31,10 +31,10 @@ from nix_harden.loader import (
 )
 from nix_harden.model import Abi, Kind, Loadable, Object
 from nix_harden.process import Answer, ask
+from nix_harden.search import LIB_TOKEN
 
 SYSTEM_DIRECTORIES = re.compile(rb"(?<![\x20-\x7e])((?:/[\x21-\x7e]+/\0)+)")
 CACHE_PATH = re.compile(rb"\0(/[\x21-\x7e]*ld\.so\.cache)\0")
-LIB_TOKEN = re.compile(rb"\0LIB\0(lib[^\0]*)\0")
 DIAGNOSTIC = re.compile(r'^([\w.\[\]]+)=(?:"(.*)"|(.*))$', re.MULTILINE)
 LEGACY = re.compile(r"^  (\S+) \((.*)searched\)$", re.MULTILINE)
 LISTED = re.compile(r"\t(?:(.*?) => )?(.*?) \(0x[0-9a-f]+\)")
@@ -189,7 +189,7 @@ def read_loader(path: str, reader: Reader) -> Loader | None:
         tuple(map(os.fsdecode, directories)),
         cache_path,
         _read_cache(cache_path, obj.abi),
-        os.fsdecode(lib[1]) if lib else "lib",
+        os.fsdecode(lib[1] or lib[2]) if lib else "lib",
         processor.platform,
         processor.variants,
         processor.hwcap,

@@ -2,14 +2,13 @@
 
 import glob
 import os
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from nix_harden.elf import read_object
 from nix_harden.errors import HardenError, MalformedElf, ReadError
 from nix_harden.model import ABSENT, COPY, Abi, Candidate, File, Kind, Object, Output, Tried
-from nix_harden.search import expand, own_text
+from nix_harden.search import LIB_TOKEN, expand, own_text
 from nix_harden.settings import Settings
 
 Unread = MalformedElf | ReadError
@@ -19,7 +18,6 @@ HWCAPS = "glibc-hwcaps"
 LEGACY_VARIANTS = frozenset(  # directories of glibc before 2.37, one below the other: _dl_important_hwcaps
     ("tls", "haswell", "xeon_phi", "avx512_1", "x86_64", "i686", "i586", "i486", "i386", "sse2", "aarch64", "atomics")
 )
-LIB_TOKEN = re.compile(rb"\0LIB\0(lib[^\0]*)\0")
 
 
 @dataclass(frozen=True)
@@ -117,6 +115,11 @@ class Catalog:
             return self.settings.store + real.removeprefix(self._store)
         return real
 
+    def object(self, path: str) -> Object | None:
+        """The object at a path, or None where none can be read."""
+        found = self._read(self.real(path))
+        return found if isinstance(found, Object) else None
+
     def look(self, path: str, abi: Abi) -> Candidate | Tried:
         """The candidate at `path` for an object of `abi`, or why the loader would pass it over."""
         directory = os.path.dirname(path)
@@ -192,15 +195,20 @@ class Catalog:
         return os.path.dirname(self.real(interpreter))
 
     def lib_token(self, obj: Object) -> str:
-        """What $LIB means to the object's loader: glibc has it compiled in, beside the names of the tokens."""
+        """What $LIB means to the object's loader, which has it compiled in; "" where it cannot be read.
+
+        Where no loader is known it is taken to be `lib`, as in a glibc that has a prefix of its own.
+        """
         interpreter = obj.interpreter or self._interpreters.get(obj.abi) or ""
+        if not interpreter:
+            return "lib"
         if interpreter not in self._lib_tokens:
             try:
                 with open(interpreter, "rb") as file:
                     found = LIB_TOKEN.search(file.read())
             except OSError:
                 found = None
-            self._lib_tokens[interpreter] = os.fsdecode(found[1]) if found else "lib"
+            self._lib_tokens[interpreter] = os.fsdecode(found[1] or found[2]) if found else ""
         return self._lib_tokens[interpreter]
 
     def _read(self, real: str) -> Object | HardenError | None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from nix_harden.errors import UsageError
-from nix_harden.loader import AUXILIARY, DLOPEN, Edge, Family, Graph, How, Node
+from nix_harden.loader import AUXILIARY, DLOPEN, SEEN, Edge, Family, Graph, How, Node
 from nix_harden.model import ABSENT
 from nix_harden.names import DRIVERS, LOADERS
 from nix_harden.settings import matches
@@ -318,11 +318,13 @@ def _dlopen(graph: Graph, _: str) -> Iterator[Finding]:
         names = " or ".join(edge.name for edge in edges)
         what = f"opens {names}" + (f" for {note.feature}" if note.feature else "") + f" ({note.priority})"
         node = graph.nodes[edges[0].source]
+        if found is not None and note.priority == SEEN:
+            continue
         if found is not None:
             how = f"{found.how.value}: {found.via}" if found.via else found.how.value
             yield _finding(graph, ("dlopen-note", Severity.NOTE), node, names, f"{what}: {found.path}, found by {how}")
         else:
-            severity = Severity.WARNING if note.priority == "required" else Severity.NOTE
+            severity = Severity.WARNING if note.priority in ("required", SEEN) else Severity.NOTE
             yield _finding(graph, ("dlopen-note", severity), node, names, f"{what}: not found", alone=True)
 
 

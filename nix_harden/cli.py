@@ -60,8 +60,9 @@ def fixup(arguments: argparse.Namespace) -> int:
     for error in read.unread:
         _say(f"{report.NAME}: {'error' if settings.strict else 'warning'}: {error}; left as it is")
     plan = make_plan(read.files, Catalog(settings, read.files), settings)
-    warnings = list(report.findings(plan, settings))
-    for line in (*(report.reasons(plan) if settings.verbose else ()), *warnings):
+    warnings = list(report.findings(plan))
+    reasons = report.reasons(plan) if settings.verbose else ()
+    for line in (*reasons, *report.remarks(plan, settings), *warnings):
         _say(line)
     if settings.strict and (read.unread or warnings):
         number = report.count(len(read.unread) + len(warnings), "finding", "findings")

@@ -17,6 +17,9 @@ from typing import Protocol
 from nix_harden.model import Abi, DlopenNote, Kind, Loadable, Object, Tried
 from nix_harden.search import TOKEN, expand
 
+# The priority of what no note names, but a string in an object that calls dlopen.
+SEEN = "a string in it"
+
 CURRENT_DIRECTORY = "/"
 DF_1_NODEFLIB, DF_1_PIE = 0x800, 0x08000000
 NEEDED, FILTER, AUXILIARY, DLOPEN = "DT_NEEDED", "DT_FILTER", "DT_AUXILIARY", "dlopen"
@@ -622,9 +625,16 @@ class _Glibc(_Walk):
                         yield each.index, name
 
     def follow_notes(self, loaded: _Map) -> None:
-        """Where dlopen would find what the object's dlopen notes name: its own search path counts, and that of the program."""
+        """Where dlopen would find what the object's dlopen notes name: its own search path counts, and that of the program.
+
+        A string in an object that calls dlopen counts too where it is the bare name of a loaded library whose SONAME is a path.
+        """
         assert loaded.found is not None
-        for note in loaded.found.loadable.object.notes:
+        obj = loaded.found.loadable.object
+        sonames = (each.found.loadable.object.soname or "" for each in self.chain if each.found is not None)
+        hardened = {os.path.basename(soname) for soname in sonames if os.path.isabs(soname)}
+        seen = (DlopenNote((name,), priority=SEEN) for name in obj.mentions if name in hardened)
+        for note in (*obj.notes, *seen):
             for name in note.sonames:
                 tried = _Trail()
                 try:

@@ -1,6 +1,8 @@
 """Libraries that rules know by name, as patterns of fnmatch(3)."""
 
-LOADERS = ("ld-linux*.so.*", "ld64.so.*", "ld.so.*", "ld-musl-*.so.*", "libc.musl-*.so.*")
+# musl's C library is its loader; both names are reserved, and never searched for.
+MUSL = ("ld-musl-*.so.*", "libc.musl-*.so.*", "libc.so")
+LOADERS = ("ld-linux*.so.*", "ld64.so.*", "ld.so.*", *MUSL)
 LIBC = (
     "libc.so libc.so.* libpthread.so.* libm.so.* libdl.so.* librt.so.* libutil.so.* libresolv.so.* libanl.so.* libmvec.so.* "
     "libc_malloc_debug.so.* libthread_db.so.* libnss_*.so.* libnsl.so.1 libBrokenLocale.so.* libmemusage.so libpcprofile.so"

@@ -10,7 +10,7 @@ from nix_harden.model import Candidate, Decision, Edit, File, Object, PathAction
 from nix_harden.names import DRIVERS, LOADERS
 from nix_harden.policy import FILE_RULES, NEEDED_RULES, SONAME_RULES, FileCase, NeededCase, SonameCase, first
 from nix_harden.resolve import LOADER_DIRECTORY, resolve, resolve_path
-from nix_harden.search import own_text
+from nix_harden.search import is_musl, own_text
 from nix_harden.settings import Settings, matches
 
 BOUND_ALREADY = "bound already"
@@ -98,7 +98,7 @@ def _needed_verdict(file: File, resolution: Resolution, catalog: Catalog, settin
         if candidate is None or (resolution.own and not settings.in_store(os.path.normpath(candidate.path))):
             return Verdict(name, None, "a path that leads to no library in the store")
         if resolution.own:
-            return Verdict(name, name, BOUND_ALREADY)
+            return Verdict(name, name, BOUND_ALREADY, _another(candidate, catalog, settings))
     asked_for = resolution.how == "bind" and not matches(LOADERS, name)
     if not asked_for and (
         fired := first(
@@ -109,6 +109,15 @@ def _needed_verdict(file: File, resolution: Resolution, catalog: Catalog, settin
         return Verdict(name, None, rule.name, detail)
     assert resolution.candidate is not None
     return Verdict(name, resolution.candidate.bound, resolution.how)
+
+
+def _another(candidate: Candidate, catalog: Catalog, settings: Settings) -> str:
+    """The one library of the outputs that bears the name of a file elsewhere: a copy of a hardened package may mean its own."""
+    if any(candidate.bound.startswith(output.path + "/") for output in settings.outputs):
+        return ""
+    paths = catalog.output_paths(os.path.basename(candidate.path))
+    ours = {found.real: found for path in paths if isinstance(found := catalog.look(path, candidate.abi), Candidate)}
+    return next(iter(ours.values())).path if len(ours) == 1 else ""
 
 
 def _cycle(file: File, resolution: Resolution, catalog: Catalog, settings: Settings) -> str | None:
@@ -171,7 +180,29 @@ def _search_path(
         return PathAction.KEEP, text, f"bare: {' '.join(searched)}"
     if obj.filters:
         return PathAction.KEEP, text, f"filter or auxiliary of {' '.join(obj.filters)}"
+    if is_musl(obj) and not _all_bound(file, needed, catalog, settings):
+        return PathAction.KEEP, text, "musl searches it for what the libraries below name, too"
     return PathAction.REMOVE, "", "nothing is searched for any more"
+
+
+def _all_bound(file: File, needed: Sequence[Verdict], catalog: Catalog, settings: Settings) -> bool:
+    """Whether no library below the object searches for anything, by NEEDED or dlopen; those of the outputs, after this run."""
+    queue = [verdict.new for verdict in needed if verdict.new]
+    for name in queue:
+        below = catalog.look(name, file.object.abi)
+        obj = catalog.object(name)
+        if not isinstance(below, Candidate) or obj is None or obj.opens_libraries:
+            return False
+        own = any(below.real.startswith(output.path + "/") for output in settings.outputs)
+        for each in obj.needed:
+            if matches(LOADERS, os.path.basename(each)) or each in queue:
+                continue
+            found = _resolution(obj, obj.directory, each, catalog, settings).candidate if own or "/" in each else None
+            if found is None:
+                return False
+            if found.bound not in queue:
+                queue.append(found.bound)
+    return True
 
 
 def _opened_by_name(file: File, catalog: Catalog, settings: Settings) -> Iterator[str]:
@@ -189,7 +220,7 @@ def _opened_by_name(file: File, catalog: Catalog, settings: Settings) -> Iterato
         found = resolve(obj, origin, name, catalog, settings)
         if found.candidate is None or found.own or found.impure:
             continue
-        if name not in noted and not _is_hardened(found.candidate, settings):
+        if name not in noted and not is_musl(obj) and not _is_hardened(found.candidate, settings):
             continue
         if _cycle(file, found, catalog, settings) is None:
             yield os.path.dirname(found.candidate.bound)

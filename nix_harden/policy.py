@@ -117,6 +117,11 @@ def in_stubs(path: str) -> bool:
 FILE_RULES: tuple[Rule[FileCase], ...] = (
     Rule("excluded", "the derivation asks for it", _excluded_file),
     Rule(
+        "loader",
+        "whatever changes in it, no program starts any more",
+        lambda case, _: _when(_named(LOADERS, case.object.soname)),
+    ),
+    Rule(
         "stub",
         "what lies in a directory `stubs` is there to be linked to; another file takes its place at run time",
         lambda case, _: _when(any(in_stubs(path) for path in case.file.paths)),
@@ -159,11 +164,6 @@ SONAME_RULES: tuple[Rule[SonameCase], ...] = (
         "excluded",
         "the derivation asks for it",
         lambda case, settings: matches(settings.exclude, case.soname, os.path.basename(case.soname)),
-    ),
-    Rule(
-        "loader",
-        "the kernel starts it, and glibc and musl know it by name",
-        lambda case, _: _when(_named(LOADERS, case.soname)),
     ),
     Rule(
         "C library",

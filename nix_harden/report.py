@@ -62,8 +62,8 @@ def _list(reasons: Counter[tuple[str, str]]) -> str:
     return ", ".join(f"{name} ({why})" + (f" ×{times}" if times > 1 else "") for (name, why), times in reasons.items())
 
 
-def findings(plan: Plan, settings: Settings) -> Iterator[str]:
-    """A sentence for each name that nobody can bind without help, however many files have it, and for idle bindings."""
+def findings(plan: Plan) -> Iterator[str]:
+    """A sentence for each name that nobody can bind without help, however many files have it."""
     grouped: dict[tuple[str, str], list[tuple[str, str]]] = {}
     for decision in plan.decisions:
         for verdict in decision.needed:
@@ -76,6 +76,15 @@ def findings(plan: Plan, settings: Settings) -> Iterator[str]:
         how = "as it is" if "/" in name else "bare"
         advice = ADVICE.get(why, "")
         yield f"{NAME}: warning: {path}: {name} stays {how}{others}: {why}" + (f" ({advice}{detail})" if detail else "")
+
+
+def remarks(plan: Plan, settings: Settings) -> Iterator[str]:
+    """A sentence for what is done as asked and may not be what is meant."""
+    for decision in plan.decisions:
+        for verdict in decision.needed:
+            if verdict.why == BOUND_ALREADY and verdict.detail:
+                path = decision.file.object.path
+                yield f"{NAME}: warning: {path}: is bound to {verdict.name}, though {verdict.detail} is here; `nix-harden unharden` first if that is meant"
     needed = {name for decision in plan.decisions for name in decision.file.object.needed}
     for name, _ in settings.bind:
         if name not in needed:

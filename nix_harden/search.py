@@ -5,7 +5,7 @@ import re
 from dataclasses import dataclass
 
 from nix_harden.model import Abi, Object
-from nix_harden.names import DRIVERS
+from nix_harden.names import DRIVERS, MUSL
 from nix_harden.settings import matches
 
 # What AT_PLATFORM or glibc's own processor detection (sysdeps/x86/cpu-features.c) may answer for $PLATFORM.
@@ -13,10 +13,12 @@ PLATFORMS = {
     "EM_X86_64": ("haswell", "xeon_phi", "x86_64"),
     "EM_386": ("i686", "i586", "i486", "i386"),
     "EM_AARCH64": ("aarch64",),
-    "EM_RISCV": ("riscv64",),
 }
 # Where NixOS puts the libraries of the system's own graphics drivers, before those of the store.
 DRIVER_DIRECTORIES = ("/run/opengl-driver/lib", "/run/opengl-driver-32/lib")
+MUSL_VOID = re.compile(r"\$(?!ORIGIN|\{ORIGIN\})")
+# The value of $LIB in glibc's loader, beside the names of the tokens: behind them, or before them on POWER.
+LIB_TOKEN = re.compile(rb"\0LIB\0+(lib[^\0]*)\0|\0(lib[^\0]*)\0+ORIGIN\0+PLATFORM\0")
 TOKEN = re.compile(r"\$(?:\{(ORIGIN|LIB|PLATFORM)\}|(ORIGIN|LIB|PLATFORM)(?![A-Za-z0-9_]))")
 
 
@@ -26,6 +28,11 @@ class Place:
 
     directory: str
     how: str
+
+
+def is_musl(obj: Object) -> bool:
+    """Whether musl's loader loads the object: it says so by its interpreter, or by its C library."""
+    return any(matches(MUSL, os.path.basename(name)) for name in (*obj.needed, obj.interpreter or "") if name)
 
 
 def platforms(abi: Abi, text: str) -> tuple[str, ...]:
@@ -51,12 +58,17 @@ def expand(text: str, origin: str, lib: str, platform: str) -> str:
 def places(obj: Object, origin: str, lib: str, platform: str) -> tuple[Place, ...]:
     """The object's own search path in the loader's order, each directory once.
 
-    An empty string is no search path; an empty entry in one is the current directory.
+    An empty string is no search path; an empty entry in one is the current directory. An entry whose token has no known
+    value ("") might be any directory, and stands as "" too. musl knows $ORIGIN alone, and takes no path that says another.
     """
     text, tag = own_text(obj)
-    if not text:
+    if not text or (is_musl(obj) and MUSL_VOID.search(text)):
         return ()
-    entries = (expand(entry, origin, lib, platform) for entry in text.split(":"))
+    known = {"ORIGIN": True, "LIB": bool(lib), "PLATFORM": bool(platform)}
+    entries = (
+        expand(entry, origin, lib, platform) if all(known[m[1] or m[2]] for m in TOKEN.finditer(entry)) else ""
+        for entry in text.split(":")
+    )
     return tuple(dict.fromkeys(Place(_trim(entry), tag) for entry in entries))
 
 

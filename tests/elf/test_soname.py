@@ -110,7 +110,6 @@ def test_a_library_that_is_also_a_program_is_a_library(store: Store) -> None:
         ("libm.so.6", "C library"),
         ("libpthread.so.0", "C library"),
         ("libnss_files.so.2", "C library"),
-        ("ld-linux-x86-64.so.2", "loader"),
         ("libgcc_s.so.1", "compiler runtime"),
         ("libstdc++.so.6", "compiler runtime"),
         ("libgomp.so.1", "compiler runtime"),
@@ -130,6 +129,15 @@ def test_sonames_that_others_know_by_heart_stay_while_needed_on_them_may_be_boun
     plan = store.harden(it, options=["--json"]).plan
     assert names(library).soname == soname
     assert plan[soname]["soname"] == {"old": soname, "new": None, "why": rule, "detail": ""}
+
+
+def test_the_loader_itself_is_never_written(store: Store) -> None:
+    """Whatever changes in it, no program starts any more."""
+    it = store.package("it")
+    loader = it.library("ld-linux-x86-64.so.2", function("a", 1), rpath=[store.libc])
+    before = loader.read_bytes()
+    assert store.harden(it, options=["--json"]).plan["ld-linux-x86-64.so.2"]["skipped"] == "loader"
+    assert loader.read_bytes() == before
 
 
 def test_a_package_that_only_links_to_a_library_leaves_it_alone(store: Store) -> None:

@@ -266,7 +266,7 @@ def test_a_bare_name_that_means_another_file_after_writing_fails_the_check(store
     cuda = driver.library("libcuda.so.1", function("cuda", 1))
     it.program("app2", prints("cuda"), needs=[cuda])
     script = VERSION + f'"$patchelf" "$@"; rm -f {cuda}; cp {it.lib}/liba.so.1 {it.lib}/libcuda.so.1'
-    answer = store.harden(it, environ=fake(store, script), status=1)
+    answer = store.harden(it, options=["--jobs", "1"], environ=fake(store, script), status=1)
     assert f"libcuda.so.1 leads to nothing instead of {cuda}" in answer.err
 
 
