@@ -1,7 +1,9 @@
 """What lies on disk: the files of the outputs, the libraries of the inputs, and the file behind a candidate's path."""
 
 import glob
+import mmap
 import os
+import stat
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -203,11 +205,7 @@ class Catalog:
         if not interpreter:
             return "lib"
         if interpreter not in self._lib_tokens:
-            try:
-                with open(interpreter, "rb") as file:
-                    found = LIB_TOKEN.search(file.read())
-            except OSError:
-                found = None
+            found = LIB_TOKEN.search(_contents(interpreter))
             self._lib_tokens[interpreter] = os.fsdecode(found[1] or found[2]) if found else ""
         return self._lib_tokens[interpreter]
 
@@ -276,13 +274,32 @@ def _references(outputs: Sequence[Output]) -> dict[str, set[str]]:
     found: dict[str, set[str]] = {output.name: set() for output in outputs}
     for output in outputs:
         for path, regular in _walk(output.path):
+            text: bytes | mmap.mmap = b""
             if regular:
-                with open(path, "rb") as file:
-                    text = file.read()
-            else:
-                text = os.fsencode(os.readlink(path)) if os.path.islink(path) else b""
-            found[output.name] |= {name for name, part in hashes.items() if name != output.name and part in text}
+                text = _contents(path)
+            elif os.path.islink(path):
+                text = os.fsencode(os.readlink(path))
+            found[output.name] |= {
+                name for name, part in hashes.items() if name != output.name and text.find(part) >= 0
+            }
     return found
+
+
+def _contents(path: str) -> bytes | mmap.mmap:
+    """The bytes of a regular file, not read into memory; none where it is not regular or not ours to read."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError:
+        return b""
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode) or not status.st_size:
+            return b""
+        return mmap.mmap(descriptor, 0, prot=mmap.PROT_READ)
+    except OSError:
+        return b""
+    finally:
+        os.close(descriptor)
 
 
 def _legacy_variants(directory: str) -> Iterator[str]:

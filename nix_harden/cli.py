@@ -130,7 +130,7 @@ def audit(arguments: argparse.Namespace) -> int:
         print(json.dumps(render.as_sarif(done) if arguments.sarif else render.as_json(done), indent=2))
     else:
         for line in render.text(done, colours=render.has_colours(sys.stdout), verbose=arguments.verbose):
-            print(render.plain(line))
+            print(line)
     return FINDINGS if fails(done.findings, fail_on) else DONE
 
 
@@ -164,8 +164,10 @@ def _write(edits: Sequence[Edit], settings: Settings) -> None:
 
 
 def _say(line: str) -> None:
-    """Words for people go to standard error, whatever bytes a path holds."""
-    print(line.encode("utf-8", "backslashreplace").decode("utf-8"), file=sys.stderr)
+    """Words for people go to standard error, whatever bytes a path holds: none of them reaches a terminal as a command."""
+    from nix_harden.report import printable
+
+    print(printable(line), file=sys.stderr)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -31,6 +31,11 @@ MAGIC = b"\x7fELF"
 DF_1_NODEFLIB = 0x00000800
 DF_1_PIE = 0x08000000
 MAX_HEADERS = 0xFFFF
+PATH_MAX = 4096
+# No string that names a file, nor a search path, is longer in any file that works.
+LONGEST = 1 << 17
+# What all versions of one file may take at most; libc.so.6 has less than a hundred.
+MOST_VERSIONS = 1 << 16
 OSABI_GNU = 3  # ELFOSABI_LINUX: glibc loads it beside System V's 0 (VALID_ELF_OSABI in sysdeps/gnu/ldsodefs.h)
 # A library's name as a string of the program text: what a call of dlopen may hold.
 LIBRARY_NAME = re.compile(rb"lib[\w.+-]{1,100}?\.so(?:\.\d+)*\0")
@@ -65,7 +70,7 @@ class _Section:
     size: int
 
 
-@functools.cache
+@functools.lru_cache(maxsize=16)
 def _structs(bits: int, little_endian: bool, kind: str, machine: str, osabi: str) -> ELFStructs:
     structs = ELFStructs(little_endian=little_endian, elfclass=bits)
     structs.create_basic_structs()
@@ -103,6 +108,10 @@ class _Image:
         if len(data) != size:
             raise _Broken(f"{what} at {offset:#x} ended after {len(data)} of {size} bytes")
         return data
+
+    def text(self, offset: int, size: int, what: str) -> str:
+        """A path that ends at the first zero byte, or where no path could go on."""
+        return os.fsdecode(self.read(offset, min(size, PATH_MAX), what).partition(b"\0")[0])
 
     def table(self, offset: int, count: int, entry_size: int, entry: Any, what: str) -> list[Any]:
         if count and entry_size < entry.sizeof():
@@ -216,6 +225,8 @@ class _Dynamic:
         end = self.strings.find(b"\0", offset) if offset < len(self.strings) else -1
         if end < 0:
             raise _Broken(f"{what} at {offset:#x} is not in the string table of {len(self.strings):#x} bytes")
+        if end - offset > LONGEST:
+            raise _Broken(f"{what} at {offset:#x} is {end - offset} bytes long, which no path is")
         return self.strings[offset:end]
 
     def all_strings(self, tag: str) -> tuple[str, ...]:
@@ -237,9 +248,13 @@ class _Dynamic:
         if address is None or count is None:
             return
         structs, position = self.image.structs, self.image.offset(address, "the version needs")
+        left = MOST_VERSIONS
         for _ in range(count):
             need = self._entry(structs.Elf_Verneed, position, "a version need")
             names, auxiliary = [], position + need["vn_aux"]
+            left -= need["vn_cnt"]
+            if left < 0:
+                raise _Broken(f"the version needs count more than {MOST_VERSIONS} versions")
             for _ in range(need["vn_cnt"]):
                 version = self._entry(structs.Elf_Vernaux, auxiliary, "a needed version")
                 names.append(int(version["vna_name"]))
@@ -257,9 +272,13 @@ class _Dynamic:
         if address is None or count is None:
             return
         structs, position = self.image.structs, self.image.offset(address, "the version definitions")
+        left = MOST_VERSIONS
         for _ in range(count):
             definition = self._entry(structs.Elf_Verdef, position, "a version definition")
             auxiliary = position + definition["vd_aux"]
+            left -= definition["vd_cnt"]
+            if left < 0:
+                raise _Broken(f"the version definitions count more than {MOST_VERSIONS} versions")
             for _ in range(definition["vd_cnt"]):
                 name = self._entry(structs.Elf_Verdaux, auxiliary, "a version's name")
                 yield int(name["vda_name"])
@@ -358,7 +377,10 @@ def read_stale(path: str, store: str) -> tuple[tuple[int, int], ...]:
 
 @dataclass(frozen=True)
 class Contents:
-    """What no edit of this project may change in a file: its symbols' names, its versions', and every other tag."""
+    """What no edit of this project may change in a file: its symbols' names, its versions', and every other tag.
+
+    A name is held as its length and both ends: strings may overlap, and all of them together be many times the file.
+    """
 
     symbols: tuple[bytes, ...]
     versions: tuple[tuple[bytes, ...], ...]
@@ -398,7 +420,7 @@ def _object(path: str, image: _Image) -> Object:
     interpreter = None
     for segment in image.segments:
         if segment.type == "PT_INTERP" and segment.size:
-            interpreter = os.fsdecode(image.read(segment.offset, segment.size, "the interpreter").split(b"\0")[0])
+            interpreter = image.text(segment.offset, segment.size, "the interpreter")
     common: dict[str, Any] = {
         "path": path,
         "abi": image.abi,
@@ -487,7 +509,8 @@ def _contents(image: _Image) -> Contents | None:
     strings = dynamic.strings
 
     def at(offset: int) -> bytes:
-        return strings[offset : strings.find(b"\0", offset)]
+        end = strings.find(b"\0", offset)
+        return b"%d" % (end - offset) + strings[offset : min(end, offset + 256)] + strings[max(offset, end - 256) : end]
 
     return Contents(
         symbols=tuple(at(name) for name in dynamic.symbols()),

@@ -52,12 +52,15 @@ class PlanConflict(HardenError):
 
 @dataclass(eq=False)
 class WriteError(HardenError):
-    """A file that could not be replaced; the old one is whole."""
+    """A file that could not be replaced; the old one is whole. `replaced` are those of its hard links that are new."""
 
     path: str
     problem: str
+    replaced: tuple[str, ...] = ()
 
     def __str__(self) -> str:
+        if self.replaced:
+            return f"{self.path}: {', '.join(self.replaced)} new, its other hard links as they were: {self.problem}; run again"
         return f"{self.path}: not written, the file is as it was: {self.problem}"
 
 

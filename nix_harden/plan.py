@@ -170,7 +170,7 @@ def _search_path(
         found = {resolution.name for resolution in resolutions if resolution.own and resolution.candidate is not None}
         found -= {resolution.name for resolution in resolutions if resolution.how == LOADER_DIRECTORY}
         added = _missing(obj, text, wanted, [name for name in searched if name not in found], catalog)
-        if added:
+        if added and not text.startswith("@"):  # from which patchelf would read a file
             path = ":".join([*([text] if text else []), *added])
             return PathAction.SET, path, f"opens libraries; {tag} gets back {' '.join(added)}"
         return PathAction.KEEP, text, "opens libraries"

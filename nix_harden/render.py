@@ -11,7 +11,7 @@ from urllib.parse import quote
 from nix_harden import __version__
 from nix_harden.audit import Audit, Progress
 from nix_harden.checks import CHECKS, Finding, Severity
-from nix_harden.report import count
+from nix_harden.report import count, printable
 
 COLOURS = {Severity.ERROR: "31;1", Severity.WARNING: "33;1", Severity.NOTE: "36"}
 LEVELS = {Severity.ERROR: "error", Severity.WARNING: "warning", Severity.NOTE: "note"}  # SARIF 2.1.0, 3.27.10
@@ -30,8 +30,8 @@ def text(audit: Audit, *, colours: bool, verbose: bool) -> Iterator[str]:
             folded[finding.check, finding.reason] += 1
             continue
         level = paint(LEVELS[finding.severity], COLOURS[finding.severity])
-        line = f"{level}: {paint(finding.path, '1')}: {finding.message} [{finding.check}]"
-        yield line if finding.program == finding.path else f"{line} (in {finding.program})"
+        line = f"{level}: {paint(printable(finding.path), '1')}: {printable(finding.message)} [{finding.check}]"
+        yield line if finding.program == finding.path else f"{line} (in {printable(finding.program)})"
     for (check, reason), number in sorted(folded.items()):
         yield f"{paint('note', COLOURS[Severity.NOTE])}: {number} × {check}{f' ({reason})' if reason else ''}; --verbose lists them"
     yield summary(audit)
@@ -113,9 +113,9 @@ def _result(finding: Finding, rule: int) -> dict[str, Any]:
         "ruleId": finding.check,
         "ruleIndex": rule,
         "level": LEVELS[finding.severity],
-        "message": {"text": plain(finding.message)},
+        "message": {"text": printable(finding.message)},
         "locations": [_location(finding.path)],
-        "partialFingerprints": {"nixHarden/v1": plain(f"{finding.check}:{finding.path}:{finding.subject}")},
+        "partialFingerprints": {"nixHarden/v1": printable(f"{finding.check}:{finding.path}:{finding.subject}")},
     }
     if finding.program != finding.path:
         result["relatedLocations"] = [{**_location(finding.program), "message": {"text": "reached from here"}}]
@@ -142,12 +142,7 @@ def progress_on(stream: TextIO) -> Progress:
             return
         last = now
         width = shutil.get_terminal_size().columns - 1
-        stream.write("\r\x1b[K" + (plain(f"{done} of {total} {path}")[:width] if path else ""))
+        stream.write("\r\x1b[K" + (printable(f"{done} of {total} {path}")[:width] if path else ""))
         stream.flush()
 
     return tell
-
-
-def plain(words: str) -> str:
-    """Words in which bytes that are no UTF-8 are spelled out, since neither a terminal nor a JSON reader takes them."""
-    return words.encode("utf-8", "backslashreplace").decode("utf-8")

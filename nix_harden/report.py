@@ -110,6 +110,11 @@ def as_json(plan: Plan) -> dict[str, Any]:
     return {"files": [_file(decision) for decision in plan.decisions]}
 
 
+def printable(words: str) -> str:
+    """Words without what a terminal would obey or refuse: control characters and bytes that are no UTF-8 are spelled out."""
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode("ascii") for each in words)
+
+
 def count(number: int, one: str, many: str) -> str:
     return f"{number} {one if number == 1 else many}"
 

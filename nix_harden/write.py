@@ -41,32 +41,40 @@ def write(edit: Edit, program: str, scratch: str, store: str) -> None:
     """Replace one file, and every hard link to it, by its edited copy: mode, owner and times are kept.
 
     Paths of `store` in strings that the edit has put out of use are blanked: Nix would take them for references.
-    The copy is made in `scratch` where rename(2) leads from there to the file, so that not even a kill leaves it in an output;
-    else beside the file. Raises WriteError; the file is then whole and old, and no copy stays behind.
+    The copy is made in `scratch`, and brought beside the file only where rename(2) does not lead from there to it: so a kill
+    leaves nothing in an output but, there, what the next run clears away. Raises WriteError; the file is then whole and old, and no copy stays behind.
     """
     path = edit.paths[0]
-    copy = None
+    copies: list[str] = []
+    replaced: list[str] = []
     try:
         place = scratch if _is_linked(path, scratch) else os.path.dirname(path)
-        copy = _temporary(place)
+        copy = _temporary(scratch)
+        copies.append(copy)
         run([program, *arguments(edit), "--output", copy, path])
         _blank(copy, store)
         _verify(edit, copy)
+        if place != scratch:
+            copy = shutil.copyfile(copy, _temporary(place))
+            os.unlink(copies.pop())
+            copies.append(copy)
         status = os.lstat(path)
         os.chown(copy, status.st_uid, status.st_gid)
         shutil.copystat(path, copy)
-        os.replace(copy, path)
-        for link in edit.paths[1:]:
-            copy = _temporary(place)
-            os.unlink(copy)
-            os.link(path, copy)
-            os.replace(copy, link)
+        for _ in edit.paths[1:]:
+            link = _temporary(place)
+            copies.append(link)
+            os.unlink(link)
+            os.link(copy, link)
+        for link, name in zip(copies, edit.paths, strict=True):
+            os.replace(link, name)
+            replaced.append(name)
     except OSError as error:
-        raise WriteError(path, error.strerror or str(error)) from error
+        raise WriteError(path, error.strerror or str(error), tuple(replaced)) from error
     except (ToolError, MalformedElf, ReadError) as error:
         raise WriteError(path, str(error)) from error
     finally:
-        if copy is not None:
+        for copy in copies:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(copy)
 
