@@ -55,9 +55,11 @@ def write(edit: Edit, program: str, scratch: str, store: str) -> None:
         _blank(copy, store)
         _verify(edit, copy)
         if place != scratch:
-            copy = shutil.copyfile(copy, _temporary(place))
-            os.unlink(copies.pop())
+            made, copy = copy, _temporary(place)
             copies.append(copy)
+            shutil.copyfile(made, copy)
+            os.unlink(made)
+            copies.remove(made)
         status = os.lstat(path)
         os.chown(copy, status.st_uid, status.st_gid)
         shutil.copystat(path, copy)

@@ -30,7 +30,14 @@ def test_each_is_one_sentence_with_its_fields_and_its_status(error: HardenError,
     said = str(error)
     assert error.status == status
     assert "\n" not in said
-    assert all(str(field) in said for field in vars(error).values())
+    assert all(str(field) in said for field in vars(error).values() if field)
+
+
+def test_a_file_that_is_half_replaced_is_said_to_be() -> None:
+    """Of its hard links one is new: then it is not as it was."""
+    said = str(WriteError("/p", "no room", ("/p",)))
+    assert "as it was:" not in said
+    assert "/p new, its other hard links as they were: no room" in said
 
 
 def test_every_kind_is_tried_above() -> None:
