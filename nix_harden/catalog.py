@@ -4,10 +4,10 @@ import glob
 import mmap
 import os
 import stat
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from nix_harden.elf import read_object
+from nix_harden.elf import read_mentions, read_object
 from nix_harden.errors import HardenError, MalformedElf, ReadError
 from nix_harden.model import ABSENT, COPY, Abi, Candidate, File, Kind, Object, Output, Tried
 from nix_harden.search import LIB_TOKEN, expand, own_text
@@ -24,11 +24,15 @@ LEGACY_VARIANTS = frozenset(  # directories of glibc before 2.37, one below the 
 
 @dataclass(frozen=True)
 class Read:
-    """What was found in the outputs: the ELF files, what could not be read, and copies that a killed run left."""
+    """What was found in the outputs: the ELF files, what could not be read, copies that a killed run left, and every entry.
+
+    `entries` are the paths in byte order, each with whether it is a regular file.
+    """
 
     files: tuple[File, ...]
     unread: tuple[Unread, ...]
     leftovers: tuple[str, ...]
+    entries: tuple[tuple[str, bool], ...]
 
 
 def read_outputs(outputs: Sequence[Output]) -> Read:
@@ -38,13 +42,14 @@ def read_outputs(outputs: Sequence[Output]) -> Read:
     directory cannot be read.
     """
     inodes: dict[tuple[int, int], list[tuple[str, str]]] = {}
-    leftovers = []
+    leftovers, entries = [], []
     for output in outputs:
         for path, regular in _walk(output.path):
-            if not regular:
-                continue
-            if os.path.basename(path).startswith(COPY):
+            if regular and os.path.basename(path).startswith(COPY):
                 leftovers.append(path)
+                continue
+            entries.append((path, regular))
+            if not regular:
                 continue
             status = os.lstat(path)
             inodes.setdefault((status.st_dev, status.st_ino), []).append((output.name, path))
@@ -58,7 +63,7 @@ def read_outputs(outputs: Sequence[Output]) -> Read:
             continue
         if obj is not None:
             files.append(File(name, paths, obj))
-    return Read(tuple(files), tuple(unread), tuple(leftovers))
+    return Read(tuple(files), tuple(unread), tuple(leftovers), tuple(entries))
 
 
 def _walk(top: str) -> list[tuple[str, bool]]:
@@ -88,7 +93,7 @@ def _walk(top: str) -> list[tuple[str, bool]]:
 class Catalog:
     """Answers which file a path or a name means; every file is read at most once."""
 
-    def __init__(self, settings: Settings, files: Iterable[File]) -> None:
+    def __init__(self, settings: Settings, read: Read) -> None:
         self.settings = settings
         self._store = os.path.realpath(settings.store)
         self._objects: dict[str, Object | HardenError | None] = {}
@@ -99,16 +104,15 @@ class Catalog:
         self._variants: dict[str, tuple[str, ...]] = {}
         self._input_places: tuple[str, ...] | None = None
         self._lib_tokens: dict[str, str] = {}
-        for file in files:
+        for file in read.files:
             for path in file.paths:
                 self._objects[self.real(path)] = file.object
             if file.object.interpreter:
                 self._interpreters.setdefault(file.object.abi, file.object.interpreter)
-        for output in settings.outputs:
-            for path, regular in _walk(output.path):
-                self._by_name.setdefault(os.path.basename(path), []).append(path)
-                if not regular and os.path.isfile(path):
-                    self._links.setdefault(self.real(path), []).append(os.path.dirname(path))
+        for path, regular in read.entries:
+            self._by_name.setdefault(os.path.basename(path), []).append(path)
+            if not regular and os.path.isfile(path):
+                self._links.setdefault(self.real(path), []).append(os.path.dirname(path))
 
     def real(self, path: str) -> str:
         """`path` with every link followed, but for one that leads to the store itself."""
@@ -163,6 +167,10 @@ class Catalog:
             return True
         self._references[source].add(target)
         return False
+
+    def mentions(self, obj: Object) -> tuple[str, ...]:
+        """The strings in an object that calls dlopen which read like names of libraries: of others they mean nothing."""
+        return read_mentions(obj.path) if obj.opens_libraries else ()
 
     def is_variant(self, path: str) -> bool:
         """Whether the file at `path` is a build for some processors: one of its directories is a capability directory."""

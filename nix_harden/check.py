@@ -16,7 +16,7 @@ NOTHING = "nothing"
 def check(plan: Plan, settings: Settings) -> None:
     """Read the outputs again and resolve each name anew. Raises SeveralErrors with a CheckFailed for each that differs."""
     read = read_outputs(settings.outputs)
-    catalog = Catalog(settings, read.files)
+    catalog = Catalog(settings, read)
     objects = {path: file.object for file in read.files for path in file.paths}
     failures = [
         failure for decision in plan.decisions for failure in _differences(decision, objects, catalog, settings)

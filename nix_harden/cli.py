@@ -59,7 +59,7 @@ def fixup(arguments: argparse.Namespace) -> int:
     read = _read(settings)
     for error in read.unread:
         _say(f"{report.NAME}: {'error' if settings.strict else 'warning'}: {error}; left as it is")
-    plan = make_plan(read.files, Catalog(settings, read.files), settings)
+    plan = make_plan(read.files, Catalog(settings, read), settings)
     warnings = list(report.findings(plan))
     reasons = report.reasons(plan) if settings.verbose else ()
     for line in (*reasons, *report.remarks(plan, settings), *warnings):

@@ -366,6 +366,11 @@ def read_loadable(path: str) -> Loadable | None:
     return _with_image(path, lambda image: _loadable(path, image))
 
 
+def read_mentions(path: str) -> tuple[str, ...]:
+    """Every string in the file at `path` that reads like the bare name of a shared library; raises as `read_object`."""
+    return _with_image(path, _Image.library_names) or ()
+
+
 def read_stale(path: str, store: str) -> tuple[tuple[int, int], ...]:
     """File offset and length of each piece of the dynamic string table that holds a path of `store` and is no string any more.
 
@@ -432,7 +437,6 @@ def _object(path: str, image: _Image) -> Object:
     if dynamic.empty:
         return Object(kind=Kind.OTHER, debug_only=True, **common)
     soname = dynamic.last_string("DT_SONAME")
-    opens_libraries = dynamic.opens_libraries()
     flags = dynamic.value("DT_FLAGS_1") or 0
     if image.header["e_type"] == "ET_EXEC" or flags & DF_1_PIE or (interpreter is not None and soname is None):
         kind = Kind.PROGRAM
@@ -446,8 +450,7 @@ def _object(path: str, image: _Image) -> Object:
         runpath=dynamic.last_string("DT_RUNPATH"),
         filters=dynamic.filters(),
         version_files=tuple(dynamic.string(offset, "a version's file") for offset, _ in dynamic.version_needs()),
-        opens_libraries=opens_libraries,
-        mentions=image.library_names() if opens_libraries else (),
+        opens_libraries=dynamic.opens_libraries(),
         notes=tuple(_dlopen_notes(image)),
         no_default_directories=bool(flags & DF_1_NODEFLIB),
         payload=image.payload(),
@@ -464,7 +467,9 @@ def _loadable(path: str, image: _Image) -> Loadable:
         if dynamic is not None and tag in ("DT_NEEDED", "DT_FILTER", "DT_AUXILIARY")
     )
     flags = (dynamic.value("DT_FLAGS_1") if dynamic is not None else 0) or 0
-    return Loadable(_object(path, image), str(image.header["e_type"]), flags, wants)
+    obj = _object(path, image)
+    mentions = image.library_names() if obj.opens_libraries else ()
+    return Loadable(obj, str(image.header["e_type"]), flags, wants, mentions)
 
 
 def _dlopen_notes(image: _Image) -> Iterator[DlopenNote]:

@@ -633,7 +633,7 @@ class _Glibc(_Walk):
         obj = loaded.found.loadable.object
         sonames = (each.found.loadable.object.soname or "" for each in self.chain if each.found is not None)
         hardened = {os.path.basename(soname) for soname in sonames if os.path.isabs(soname)}
-        seen = (DlopenNote((name,), priority=SEEN) for name in obj.mentions if name in hardened)
+        seen = (DlopenNote((name,), priority=SEEN) for name in loaded.found.loadable.mentions if name in hardened)
         for note in (*obj.notes, *seen):
             for name in note.sonames:
                 tried = _Trail()

@@ -49,7 +49,7 @@ class Object:
 
     Strings are those of the dynamic section (gABI, "Dynamic Section"), in its order; None means that there is
     no such tag. `version_files` are the vn_file strings of DT_VERNEED; `opens_libraries` tells that it calls
-    dlopen(3), `mentions` are then the strings in it that read like names of libraries, and `notes` what its dlopen notes say.
+    dlopen(3), `notes` are what its dlopen notes say.
     `no_default_directories` is DF_1_NODEFLIB. `filters` are the strings of
     DT_FILTER, DT_AUXILIARY, DT_AUDIT and DT_DEPAUDIT; `payload` counts bytes after the last one that a header describes; `sections` tells whether there
     is a section header table, which patchelf needs; `debug_only` marks a file whose dynamic section holds no bytes,
@@ -67,7 +67,6 @@ class Object:
     filters: tuple[str, ...] = ()
     version_files: tuple[str, ...] = ()
     opens_libraries: bool = False
-    mentions: tuple[str, ...] = ()
     notes: tuple[DlopenNote, ...] = ()
     no_default_directories: bool = False
     sections: bool = True
@@ -84,13 +83,15 @@ class Loadable:
     """What the loader uses of a file beyond its `Object`.
 
     `type` is e_type as pyelftools names it, `flags` DT_FLAGS_1; `wants` pairs DT_NEEDED, DT_FILTER and DT_AUXILIARY with
-    their strings, in the dynamic section's order, which decides the order of loading.
+    their strings, in the dynamic section's order, which decides the order of loading. `mentions` are the strings in an object
+    that calls dlopen which read like names of libraries.
     """
 
     object: Object
     type: str
     flags: int
     wants: tuple[tuple[str, str], ...]
+    mentions: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

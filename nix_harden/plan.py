@@ -214,7 +214,7 @@ def _opened_by_name(file: File, catalog: Catalog, settings: Settings) -> Iterato
     obj = file.object
     origin = os.path.dirname(file.paths[0])
     noted = [name for note in obj.notes for name in note.sonames]
-    for name in dict.fromkeys((*noted, *obj.mentions)):
+    for name in dict.fromkeys((*noted, *catalog.mentions(obj))):
         if "/" in name or name in obj.needed or matches((*LOADERS, *DRIVERS, *settings.exclude), name):
             continue
         found = resolve(obj, origin, name, catalog, settings)

@@ -20,7 +20,7 @@ from pathlib import Path
 from faults import mutate, seeds
 
 from nix_harden import write as writer
-from nix_harden.catalog import Catalog
+from nix_harden.catalog import Catalog, Read
 from nix_harden.elf import read_contents, read_loadable, read_object, read_stale
 from nix_harden.errors import HardenError, MalformedElf
 from nix_harden.model import Edit, File, Object, PathAction
@@ -86,7 +86,11 @@ class Target:
         file = File("out", (path,), obj)
         plans = [make_unbind_plan([file], {}, self.settings)]
         with contextlib.suppress(HardenError):
-            plans.append(make_plan([file], Catalog(self.settings, [file]), self.settings))
+            plans.append(
+                make_plan(
+                    [file], Catalog(self.settings, Read((file,), (), (), ((file.paths[0], True),))), self.settings
+                )
+            )
         for plan in plans:
             for edit in plan.edits:
                 writer.expected(edit)
