@@ -17,9 +17,16 @@ Unread = MalformedElf | ReadError
 LIB_DIRECTORIES = ("lib", "lib64", "lib32")
 PROPAGATED = ("nix-support/propagated-build-inputs", "nix-support/propagated-host-host-deps")
 HWCAPS = "glibc-hwcaps"
-LEGACY_VARIANTS = frozenset(  # directories of glibc before 2.37, one below the other: _dl_important_hwcaps
-    ("tls", "haswell", "xeon_phi", "avx512_1", "x86_64", "i686", "i586", "i486", "i386", "sse2", "aarch64", "atomics")
-)
+# Directories of glibc before 2.37, one below the other (_dl_important_hwcaps): HWCAP_IMPORTANT and what AT_PLATFORM may say.
+LEGACY_VARIANTS = {
+    "EM_X86_64": "haswell xeon_phi avx512_1 x86_64",
+    "EM_386": "i686 i586 i486 i386 sse2",
+    "EM_AARCH64": "aarch64 atomics",
+    "EM_ARM": "vfp neon v4l v5l v6l v7l v8l",
+    "EM_PPC": "altivec dfp power4 power5 power5+ power6 power6x power7 power8 power9 power10 ppc970 ppc-cell-be",
+    "EM_PPC64": "altivec dfp power4 power5 power5+ power6 power6x power7 power8 power9 power10 ppc970 ppc-cell-be",
+    "EM_S390": "zarch ldisp eimm dfp te vx vxd vxe vxe2 z900 z990 z9-109 z10 z196 zEC12 z13 z14 z15 z16",
+}
 
 
 @dataclass(frozen=True)
@@ -101,7 +108,7 @@ class Catalog:
         self._links: dict[str, list[str]] = {}
         self._references: dict[str, set[str]] | None = None
         self._interpreters: dict[Abi, str] = {}
-        self._variants: dict[str, tuple[str, ...]] = {}
+        self._variants: dict[tuple[str, str], tuple[str, ...]] = {}
         self._input_places: tuple[str, ...] | None = None
         self._lib_tokens: dict[str, str] = {}
         for file in read.files:
@@ -172,17 +179,18 @@ class Catalog:
         """The strings in an object that calls dlopen which read like names of libraries: of others they mean nothing."""
         return read_mentions(obj.path) if obj.opens_libraries else ()
 
-    def is_variant(self, path: str) -> bool:
+    def is_variant(self, path: str, abi: Abi) -> bool:
         """Whether the file at `path` is a build for some processors: one of its directories is a capability directory."""
         parts = path.removeprefix(self.settings.store).split("/")[:-1]
-        return HWCAPS in parts or not LEGACY_VARIANTS.isdisjoint(parts)
+        return HWCAPS in parts or not _legacy_names(abi).isdisjoint(parts)
 
-    def has_variants(self, directory: str, name: str) -> bool:
+    def has_variants(self, directory: str, name: str, abi: Abi) -> bool:
         """Whether a capability directory below `directory` holds `name` (ld.so(8), "glibc-hwcaps"), so that the processor decides."""
-        if directory not in self._variants:
+        key = (directory, abi.machine)
+        if key not in self._variants:
             hwcaps = glob.glob(os.path.join(glob.escape(directory), HWCAPS, "*"))
-            self._variants[directory] = (*hwcaps, *_legacy_variants(directory))
-        return any(os.path.lexists(os.path.join(variant, name)) for variant in self._variants[directory])
+            self._variants[key] = (*hwcaps, *_legacy_variants(directory, _legacy_names(abi)))
+        return any(os.path.lexists(os.path.join(variant, name)) for variant in self._variants[key])
 
     def output_paths(self, name: str) -> tuple[str, ...]:
         """Every entry of the outputs that bears `name`, in byte order."""
@@ -310,12 +318,16 @@ def _contents(path: str) -> bytes | mmap.mmap:
         os.close(descriptor)
 
 
-def _legacy_variants(directory: str) -> Iterator[str]:
-    for part in sorted(LEGACY_VARIANTS):
+def _legacy_names(abi: Abi) -> frozenset[str]:
+    return frozenset(("tls", *LEGACY_VARIANTS.get(abi.machine, "").split()))
+
+
+def _legacy_variants(directory: str, names: frozenset[str]) -> Iterator[str]:
+    for part in sorted(names):
         below = os.path.join(directory, part)
         if os.path.isdir(below):
             yield below
-            yield from _legacy_variants(below)
+            yield from _legacy_variants(below, names)
 
 
 def _words(path: str) -> list[str]:

@@ -98,7 +98,7 @@ def _search(path: Iterable[Place], obj: Object, name: str, catalog: Catalog, set
             impure = impure or place.directory or "the current directory"
             continue
         answer = catalog.look(os.path.join(place.directory, name), obj.abi)
-        variants = variants or catalog.has_variants(place.directory, name)
+        variants = variants or catalog.has_variants(place.directory, name, obj.abi)
         if isinstance(answer, Candidate):
             candidate = replace(answer, variants=variants)
             return Resolution(name, candidate, place.how, True, impure, tuple(tried))
