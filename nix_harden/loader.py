@@ -691,9 +691,11 @@ class _Musl(_Walk):
         if hit is not None and hit.loaded is not None:
             target = hit.loaded
             if target is self.libc:
-                if (reserved := MUSL_RESERVED.match(name)) and reserved[0] not in self.reported:
+                # a path that leads to libc is taken for its name (load_library)
+                asked = name if hit.how is How.LIBC else "libc.so"
+                if (reserved := MUSL_RESERVED.match(asked)) and reserved[0] not in self.reported:
                     self.reported.add(reserved[0])
-                    self.lines.append((name, self.loader.path))
+                    self.lines.append((asked, self.loader.path))
                 if target not in self.chain:
                     self.chain.append(target)
         elif hit is not None:
@@ -751,6 +753,8 @@ class _Musl(_Walk):
         """A file that was opened is taken or fails; nothing further is tried."""
         if isinstance(seen, Found):
             abi = seen.loadable.object.abi
+            if seen.real == self.loader.real:
+                return _Hit(how, via, self.libc)
             if abi == self.loader.abi and seen.loadable.object.kind is not Kind.OTHER:
                 return _Hit(how, via, None, path, seen)
             tried.add(path, f"for {abi}, not {self.loader.abi}", foreign=abi != self.loader.abi)
