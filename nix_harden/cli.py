@@ -85,6 +85,7 @@ def unharden(arguments: argparse.Namespace) -> int:
     """Read, plan the way back, write, say."""
     from nix_harden import report
     from nix_harden.carry import carry
+    from nix_harden.catalog import Catalog
     from nix_harden.unbind import make_plan
 
     outputs = [f"{os.path.basename(path)}={os.path.abspath(path)}" for path in arguments.paths]
@@ -102,8 +103,8 @@ def unharden(arguments: argparse.Namespace) -> int:
         if not any(place.startswith(output.path + "/") for output in settings.outputs):
             settings = replace(settings, outputs=(*settings.outputs, Output("carried", place)))
         read = _read(settings)
-    plan = make_plan(read.files, copies, settings)
-    for line in report.reasons(plan) if settings.verbose else ():
+    plan = make_plan(read.files, copies, Catalog(settings, read), settings)
+    for line in (*(report.reasons(plan) if settings.verbose else ()), *report.still_absolute(plan)):
         _say(line)
     if not settings.dry_run:
         _write(plan.edits, settings)

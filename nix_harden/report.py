@@ -9,6 +9,7 @@ from nix_harden.model import Decision, Kind, Plan, Resolution, Verdict
 from nix_harden.plan import BOUND_ALREADY
 from nix_harden.policy import NEEDED_RULES
 from nix_harden.settings import Settings
+from nix_harden.unbind import AMBIGUOUS
 
 NAME = "nix-harden-needed"
 THE_LOADER = NEEDED_RULES[0].name
@@ -89,6 +90,15 @@ def remarks(plan: Plan, settings: Settings) -> Iterator[str]:
     for name, _ in settings.bind:
         if name not in needed:
             yield f"{NAME}: warning: hardenNeededBind names {name}, which no file here needs"
+
+
+def still_absolute(plan: Plan) -> Iterator[str]:
+    """A sentence for each name that unharden could not make bare."""
+    for decision in plan.decisions:
+        for verdict in decision.needed:
+            if verdict.why == AMBIGUOUS:
+                path = decision.file.object.path
+                yield f"{NAME}: warning: {path}: {verdict.name} stays absolute: with {verdict.detail}, {AMBIGUOUS}"
 
 
 def reasons(plan: Plan) -> Iterator[str]:

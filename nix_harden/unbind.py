@@ -4,44 +4,47 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 
-from nix_harden.model import Decision, Edit, File, PathAction, Plan, Verdict
+from nix_harden.catalog import Catalog
+from nix_harden.model import Candidate, Decision, Edit, File, Object, PathAction, Plan, Verdict
 from nix_harden.policy import FILE_RULES, FileCase, first
-from nix_harden.search import own_text
+from nix_harden.resolve import own_search
+from nix_harden.search import expand, own_text
 from nix_harden.settings import Settings
 
 # What nuke-refs and remove-references-to leave of a store path: a hash of nothing but e.
 NUKED = re.compile(r"/e{32}-")
 UNBOUND = "was bound"
+AMBIGUOUS = "no order of the search path leads each bare name to its own file"
 
 
-def make_plan(files: Sequence[File], copies: Mapping[str, str], settings: Settings) -> Plan:
+def make_plan(files: Sequence[File], copies: Mapping[str, str], catalog: Catalog, settings: Settings) -> Plan:
     """Unbind every file: NEEDED, SONAME and version needs by their basenames, each directory once in the search path.
 
-    `copies` maps an absolute name to the copy that is to be found instead.
+    `copies` maps an absolute name to the copy that is to be found instead. A name stays absolute where its directory would make
+    it, or another bare name, lead to another file.
     """
-    return Plan(tuple(_decide(file, copies, settings) for file in files))
+    return Plan(tuple(_decide(file, copies, catalog, settings) for file in files))
 
 
-def _decide(file: File, copies: Mapping[str, str], settings: Settings) -> Decision:
+def _decide(file: File, copies: Mapping[str, str], catalog: Catalog, settings: Settings) -> Decision:
     obj = file.object
     if fired := first(FILE_RULES, FileCase(file), settings):
         rule, detail = fired
         return Decision(file, Verdict(obj.path, None, rule.name, detail), None, (), (), "", None)
-    needed = tuple(
-        Verdict(name, os.path.basename(name), UNBOUND) if os.path.isabs(name) else Verdict(name, None, "bare already")
-        for name in obj.needed
-    )
+    path = _SearchPath(file, catalog, settings)
+    targets = {name: copies.get(name, name) for name in obj.needed if os.path.isabs(name)}
+    twice = _twice(targets, catalog)
+    verdicts = {name: Verdict(name, None, "bare already") for name in obj.needed}
+    for name, target in targets.items():
+        bare = os.path.basename(name)
+        if bare in twice or not (NUKED.search(target) or path.lead(bare, target)):
+            verdicts[name] = Verdict(name, None, AMBIGUOUS, os.path.dirname(target))
+        else:
+            verdicts[name] = Verdict(name, bare, UNBOUND)
     soname = None
     if obj.soname is not None and os.path.isabs(obj.soname):
         soname = Verdict(obj.soname, os.path.basename(obj.soname), UNBOUND)
-    text, _ = own_text(obj)
-    have = [entry for entry in text.split(":") if entry]
-    added = [
-        directory
-        for directory in dict.fromkeys(os.path.dirname(copies.get(each.name, each.name)) for each in needed if each.new)
-        if directory not in have and not NUKED.search(directory)
-    ]
-    replaced = tuple(dict.fromkeys((verdict.name, verdict.new) for verdict in needed if verdict.new))
+    replaced = tuple((verdict.name, verdict.new) for verdict in verdicts.values() if verdict.new)
     edit = None
     if replaced or soname:
         edit = Edit(
@@ -49,8 +52,72 @@ def _decide(file: File, copies: Mapping[str, str], settings: Settings) -> Decisi
             obj,
             soname.new if soname else None,
             replaced,
-            PathAction.SET if added else PathAction.KEEP,
-            ":".join([*have, *added]),
+            PathAction.SET if path.added else PathAction.KEEP,
+            ":".join(path.entries),
             obj.rpath is not None and obj.runpath is None,
         )
-    return Decision(file, None, soname, needed, (), f"gets back {' '.join(added)}" if added else "as it is", edit)
+    needed = tuple(verdicts[name] for name in obj.needed)
+    why = f"gets back {' '.join(path.added)}" if path.added else "as it is"
+    return Decision(file, None, soname, needed, (), why, edit)
+
+
+def _twice(targets: Mapping[str, str], catalog: Catalog) -> set[str]:
+    """The basenames that two of the names share, which are different files."""
+    files: dict[str, set[str]] = {}
+    for name, target in targets.items():
+        files.setdefault(os.path.basename(name), set()).add(catalog.real(target))
+    return {bare for bare, found in files.items() if len(found) > 1}
+
+
+class _SearchPath:
+    """An object's search path that gets directories, and the file to which each bare name must lead in it."""
+
+    def __init__(self, file: File, catalog: Catalog, settings: Settings) -> None:
+        self.object: Object = file.object
+        self.origin = os.path.dirname(file.paths[0])
+        self.catalog = catalog
+        text, _ = own_text(self.object)
+        self.entries = [entry for entry in text.split(":") if entry]
+        self.added: list[str] = []
+        self._held: dict[tuple[str, str], str | None] = {}
+        self._wanted: dict[str, str | None] = {}
+        for name in self.object.needed:
+            if "/" not in name:
+                found = own_search(self.object, self.origin, name, catalog, settings).candidate
+                self._wanted[name] = found.real if found else None
+
+    def lead(self, name: str, target: str) -> bool:
+        """Let `name` lead to `target`, by its directory as far behind as can be; False where no place for that is right."""
+        directory, file = os.path.dirname(target), self._file(target)
+        if self._wanted.setdefault(name, file) != file:
+            return False
+        if file is None and directory in self.entries:
+            return True
+        if file is not None and self._answer(name, self.entries) == file:
+            return True
+        for place in range(len(self.entries), -1, -1):
+            entries = [*self.entries[:place], directory, *self.entries[place:]]
+            if all(
+                self._answer(each, entries) == wanted
+                for each, wanted in self._wanted.items()
+                if self._holds(directory, each) is not None
+            ):
+                self.entries = list(dict.fromkeys(entries))
+                self.added.append(directory)
+                return True
+        del self._wanted[name]
+        return False
+
+    def _answer(self, name: str, entries: Sequence[str]) -> str | None:
+        return next((file for entry in entries if (file := self._holds(entry, name)) is not None), None)
+
+    def _holds(self, entry: str, name: str) -> str | None:
+        """The file that an entry of the path offers for a name."""
+        if (entry, name) not in self._held:
+            directory = expand(entry, self.origin, self.catalog.lib_token(self.object), "")
+            self._held[entry, name] = self._file(os.path.join(directory, name))
+        return self._held[entry, name]
+
+    def _file(self, path: str) -> str | None:
+        found = self.catalog.look(path, self.object.abi) if os.path.isabs(path) else None
+        return found.real if isinstance(found, Candidate) else None

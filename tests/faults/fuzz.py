@@ -84,13 +84,10 @@ class Target:
     def plan(self, path: str, obj: Object) -> None:
         """Plan both ways, and say what would be expected of patchelf."""
         file = File("out", (path,), obj)
-        plans = [make_unbind_plan([file], {}, self.settings)]
+        catalog = Catalog(self.settings, Read((file,), (), (), ((file.paths[0], True),)))
+        plans = [make_unbind_plan([file], {}, catalog, self.settings)]
         with contextlib.suppress(HardenError):
-            plans.append(
-                make_plan(
-                    [file], Catalog(self.settings, Read((file,), (), (), ((file.paths[0], True),))), self.settings
-                )
-            )
+            plans.append(make_plan([file], catalog, self.settings))
         for plan in plans:
             for edit in plan.edits:
                 writer.expected(edit)
