@@ -172,10 +172,14 @@ class Verdict:
 
 
 class PathAction(enum.Enum):
-    """What to do with an object's search path."""
+    """What to do with an object's search path.
+
+    EMPTY leaves DT_RUNPATH with an empty string, as `patchelf --shrink-rpath` does, which loaders take for none: make-initrd-ng
+    joins each entry of it with each NEEDED, and copies no library of an object without the tag.
+    """
 
     KEEP = "keep"
-    REMOVE = "remove"
+    EMPTY = "empty"
     SET = "set"
 
 

@@ -37,8 +37,8 @@ def arguments(edit: Edit) -> list[str]:
         words += ["--set-soname", edit.soname]
     for old, new in edit.needed:
         words += ["--replace-needed", old, new]
-    if edit.action is PathAction.REMOVE:
-        words.append("--remove-rpath")
+    if edit.action is PathAction.EMPTY:
+        words += ["--set-rpath", ""]
     elif edit.action is PathAction.SET:
         words += [*(["--force-rpath"] if edit.rpath else []), "--set-rpath", edit.search_path]
     return words

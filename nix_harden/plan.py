@@ -137,7 +137,10 @@ def _soname_verdict(file: File, catalog: Catalog, settings: Settings) -> Verdict
     name = os.path.basename(obj.soname or "")
     entries = (os.path.join(os.path.dirname(link), name) for link in file.paths if name)
     entry = next((path for path in entries if _same(path, file.paths[0])), None)
-    variants = any(catalog.is_variant(link) or catalog.has_variants(os.path.dirname(link), name) for link in file.paths)
+    variants = any(
+        catalog.is_variant(link, obj.abi) or catalog.has_variants(os.path.dirname(link), name, obj.abi)
+        for link in file.paths
+    )
     if fired := first(SONAME_RULES, SonameCase(file, entry, variants), settings):
         rule, detail = fired
         return Verdict(obj.soname or "", None, rule.name, detail)
@@ -176,13 +179,15 @@ def _search_path(
         return PathAction.KEEP, text, "opens libraries"
     if obj.runpath is None:
         return PathAction.KEEP, text, "no RUNPATH" if obj.rpath is None else "RPATH stays as it is"
+    if not obj.runpath:
+        return PathAction.KEEP, text, "empty already"
     if searched:
         return PathAction.KEEP, text, f"bare: {' '.join(searched)}"
     if obj.filters:
         return PathAction.KEEP, text, f"filter or auxiliary of {' '.join(obj.filters)}"
     if is_musl(obj) and not _all_bound(file, needed, catalog, settings):
         return PathAction.KEEP, text, "musl searches it for what the libraries below name, too"
-    return PathAction.REMOVE, "", "nothing is searched for any more"
+    return PathAction.EMPTY, "", "nothing is searched for any more"
 
 
 def _all_bound(file: File, needed: Sequence[Verdict], catalog: Catalog, settings: Settings) -> bool:

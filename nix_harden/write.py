@@ -119,8 +119,8 @@ def expected(edit: Edit) -> dict[str, object]:
     """What an object must read as once `edit` is made, for every field that an edit may touch."""
     before, names = edit.before, dict(edit.needed)
     runpath, rpath = before.runpath, before.rpath
-    if edit.action is PathAction.REMOVE:
-        runpath = None
+    if edit.action is PathAction.EMPTY:
+        runpath = ""
     elif edit.action is PathAction.SET:
         runpath, rpath = (runpath, edit.search_path) if edit.rpath else (edit.search_path, rpath)
     return {

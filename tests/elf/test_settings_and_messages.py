@@ -87,7 +87,7 @@ def test_verbose_says_each_reason(store: Store, it: Package) -> None:
     lines = store.harden(it, options=["--verbose"]).err.splitlines()
     assert f"{it.lib}/liba.so.1: SONAME liba.so.1 -> {it.lib}/liba.so.1 (library)" in lines
     assert f"{it.bin}/app: NEEDED liba.so.1 -> {it.lib}/liba.so.1 (RUNPATH)" in lines
-    assert f"{it.bin}/app: search path remove (nothing is searched for any more)" in lines
+    assert f"{it.bin}/app: search path empty (nothing is searched for any more)" in lines
 
 
 def test_an_output_that_is_one_file(store: Store, it: Package) -> None:

@@ -281,7 +281,7 @@ def test_json_is_the_whole_plan_and_all_of_stdout(store: Store, it: Package) -> 
     assert program["kind"] == "program"
     assert [name["new"] for name in program["needed"]] == list(names(it.bin / "app").needed)
     assert [name["file"] for name in program["needed"]] == list(names(it.bin / "app").needed)
-    assert program["search_path"]["action"] == "remove"
+    assert program["search_path"]["action"] == "empty"
     assert files[1]["soname"] == {"old": "liba.so.1", "new": f"{it.lib}/liba.so.1", "why": "library", "detail": ""}
 
 

@@ -169,6 +169,26 @@ def test_a_bare_name_that_no_file_of_the_outputs_holds_is_answered_in_mode_neede
         assert "not opened: liba.so.1" in after.out or after.out == "11\n0\n"
 
 
+@MODES
+def test_a_library_that_relies_on_what_others_load_wants_mode_needed(
+    store: Store, it: Package, liba: Path, mode: str
+) -> None:
+    """libb, not hardened and without a search path, is answered by the SONAME of what the program has loaded; where that is a path,
+    nothing answers, and the audit says so."""
+    libb = store.package("libb").library("libb.so.1", function("b", 10, ["a"]), needs=[liba], rpath=[])
+    program = it.program("app", prints("a", "b"), needs=[liba, libb])
+    before = run(program)
+    assert before.out == "1\n11\n"
+    for name in ("liba", "it"):
+        store.harden(store.package(name), inputs=[store.package("libb")], options=["--mode", mode])
+    after = run(program)
+    if mode == "needed":
+        assert after.behaviour == before.behaviour
+    else:
+        assert after.status == 127
+        assert [finding.message for finding in found("missing-target", store, program)] != []
+
+
 def test_two_files_of_one_soname_are_both_loaded_and_the_audit_says_so(store: Store, it: Package) -> None:
     """Bare, the second finds the first by its SONAME; bound, each gets its own, and symbols still come from the first."""
     x1 = store.package("x1").library("libx.so.1", function("x", 1))

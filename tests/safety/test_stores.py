@@ -73,10 +73,9 @@ def test_an_initrd_made_from_what_patchelf_prints_is_whole(program: Path, store:
 
 
 @ROOT
-@pytest.mark.xfail(reason="no directory is left to join an absolute name with", strict=True)
 def test_an_initrd_made_from_the_entries_of_runpath_is_whole(program: Path, store: Store, tmp_path: Path) -> None:
-    """make-initrd-ng since it reads ELF itself takes no library of an object that has no RUNPATH. To be done: this test is
-    expected to fail today."""
+    """make-initrd-ng since it reads ELF itself takes no library of an object that has no RUNPATH, and one that is empty has an
+    entry."""
     make_initrd(program, tmp_path / "initrd", text=False)
     assert starts(program, tmp_path / "initrd", store.loader)
 
@@ -215,13 +214,10 @@ def test_two_packages_of_one_name_in_a_search_path_keep_their_winner(store: Stor
         assert names(program).needed[0] == str(order[0])
 
 
-@pytest.mark.xfail(
-    reason="unharden adds each directory behind those that are there, and does not look into them", strict=True
-)
 @pytest.mark.parametrize("case", ["bound on purpose", "a directory that holds both", "both of one name", "a driver"])
 def test_unhardened_names_lead_to_the_same_files_or_are_said(store: Store, it: Package, case: str) -> None:
     """A directory that comes first may hold another file of the name. Then another order, or an absolute name that stays with
-    a warning, is right. To be done: this test is expected to fail today."""
+    a warning, is right."""
     one, two = store.package("one"), store.package("two")
     liba, libx = one.library("liba.so.1", function("a", 1)), two.library("libx.so.1", function("x", 2))
     environ = {}
