@@ -17,7 +17,7 @@ in
     searches 0 ${user true}/bin/user
   '';
   otherwise-it-goes = expect "dropped" ''
-    [[ -z $(readelf --dynamic ${user false}/bin/user | grep RUNPATH) ]]
+    [[ -z $(tag RUNPATH ${user false}/bin/user) ]]
     prints 1 ${user false}/bin/user
   '';
 }
