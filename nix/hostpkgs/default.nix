@@ -16,6 +16,7 @@ let
       inherit (final) callPackage;
       host = import ./host.nix { inherit lib system; };
       toolchain = callPackage ./toolchain.nix { inherit host; };
+      buildTools = callPackage ./build-tools.nix { inherit host; };
       mkStdenv =
         cc: patchelf:
         import ./stdenv.nix {
@@ -81,6 +82,20 @@ let
         strace
         which
         xz
+        ;
+      inherit (buildTools)
+        autoreconfHook
+        bison
+        cmake
+        flex
+        gettext
+        gnum4
+        gperf
+        meson
+        ninja
+        perl
+        pkg-config
+        tcl
         ;
       bashInteractive = host.bash;
       bashNonInteractive = host.bash;
