@@ -4,7 +4,9 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from nix_harden.checks import CHECKS, REASONS
 from nix_harden.policy import FILE_RULES, NEEDED_RULES, SONAME_RULES, Rule
+from nix_harden.render import LEVELS
 from nix_harden.settings import TABLE
 
 ROOT = Path(__file__).parents[2]
@@ -60,3 +62,12 @@ def test_every_command_is_run_somewhere() -> None:
     commands = {line.removeprefix("$ ") for block in blocks for line in block.splitlines() if line.startswith("$ ")}
     assert commands == set(RUN_BY)
     assert all((ROOT / place).exists() for place in RUN_BY.values())
+
+
+def test_the_audits_page_has_its_checks_and_reasons() -> None:
+    """docs/audit.md lists each check and each reason for a bare name, word for word, in the order of the tables."""
+    page = (ROOT / "docs/audit.md").read_text()
+    checks = (f"| `{check.name}` | {LEVELS[check.severity]} | {check.sentence} |" for check in CHECKS)
+    reasons = (f"| {reason.name} | {LEVELS[reason.severity]} | {reason.sentence} |" for reason in REASONS)
+    assert "\n".join(checks) in page
+    assert "\n".join(reasons) in page
