@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, NoReturn
 
 from nix_harden import __version__
-from nix_harden.errors import HardenError, UsageError
+from nix_harden.errors import HardenError, SeveralErrors, UsageError
 from nix_harden.model import Edit, Output
 from nix_harden.settings import TABLE, Form, Settings, from_environ, require_outputs
 
@@ -50,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
 
 def fixup(arguments: argparse.Namespace) -> int:
     """Read, resolve, decide, write, check, say."""
-    from nix_harden import report
+    from nix_harden import references, report
     from nix_harden.catalog import Catalog
     from nix_harden.plan import make_plan
 
@@ -60,6 +60,8 @@ def fixup(arguments: argparse.Namespace) -> int:
     for error in read.unread:
         _say(f"{report.NAME}: {'error' if settings.strict else 'warning'}: {error}; left as it is")
     plan = make_plan(read.files, Catalog(settings, read), settings)
+    if refused := tuple(references.refused(plan, references.from_environ(os.environ, settings), settings)):
+        raise SeveralErrors(refused)
     warnings = list(report.findings(plan))
     reasons = report.reasons(plan) if settings.verbose else ()
     for line in (*reasons, *report.remarks(plan, settings), *warnings):

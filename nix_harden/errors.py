@@ -65,6 +65,30 @@ class WriteError(HardenError):
 
 
 @dataclass(eq=False)
+class ReferenceRefused(HardenError):
+    """A reference that a planned name would add, and that an attribute of the derivation refuses."""
+
+    path: str
+    name: str
+    new: str
+    output: str
+    target: str
+    attribute: str
+    allows: bool
+    status = 1
+
+    def __str__(self) -> str:
+        refusal = "does not allow" if self.allows else "forbids"
+        words = f"{self.path}: {self.name} would be {self.new}, a reference of {self.output} to {self.target}, which {self.attribute} {refusal}"
+        add = f'add "{self.output}" to it' if self.target == "itself" else "add it there"
+        if self.name == "SONAME":
+            advice = [*([add] if self.allows else []), 'set hardenNeededMode = "needed"']
+        else:
+            advice = [*([add] if self.allows else []), "leave the name bare with hardenNeededExclude"]
+        return f"{words}; {', or '.join(advice)}"
+
+
+@dataclass(eq=False)
 class ToolError(HardenError):
     """A program that this one calls is missing, too old, or failed."""
 

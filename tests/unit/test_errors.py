@@ -8,6 +8,7 @@ from nix_harden.errors import (
     MalformedElf,
     PlanConflict,
     ReadError,
+    ReferenceRefused,
     SeveralErrors,
     ToolError,
     UsageError,
@@ -21,6 +22,7 @@ CASES: list[tuple[HardenError, int]] = [
     (WriteError("/p", "no room"), 3),
     (ToolError("patchelf", "failed"), 3),
     (ReadError("/p", "Permission denied"), 3),
+    (ReferenceRefused("/p", "SONAME", "/p/a", "out", "itself", "disallowedReferences", False), 1),
     (CheckFailed("/p", "liba.so.1", "/x", "/y"), 1),
 ]
 
