@@ -2,7 +2,7 @@
 {
   system ? "x86_64-linux",
   overlays ? [ ],
-  # accepted for nixpkgs' sake
+  # of nixpkgs' settings only replaceStdenv
   config ? { },
   localSystem ? null,
 }:
@@ -51,7 +51,16 @@ let
       pkgsBuildHost = final;
       targetPackages = final;
 
-      stdenv = mkStdenv final.gcc toolchain.patchelf;
+      stdenv =
+        if config ? replaceStdenv then
+          config.replaceStdenv {
+            pkgs = import ./. {
+              inherit system overlays;
+              config = removeAttrs config [ "replaceStdenv" ];
+            };
+          }
+        else
+          mkStdenv final.gcc toolchain.patchelf;
       stdenvNoCC = mkStdenv null toolchain.patchelf;
 
       gcc = toolchain.cc;
@@ -129,4 +138,9 @@ let
 
     };
 in
-lib.fix (lib.foldl' (f: overlay: lib.extends overlay f) packages overlays)
+lib.fix (
+  lib.foldl' (f: overlay: lib.extends overlay f) packages (
+    # as in nixpkgs, what a stdenv brings comes last
+    overlays ++ [ (final: prev: prev.stdenv.overrides final prev) ]
+  )
+)

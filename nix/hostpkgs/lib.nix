@@ -181,6 +181,12 @@ rec {
   flatten = x: if isList x then concatMap flatten x else [ x ];
   concatLists = builtins.concatLists;
   toList = x: if isList x then x else [ x ];
+  findFirst =
+    wanted: default: list:
+    let
+      found = filter wanted list;
+    in
+    if found == [ ] then default else head found;
   unique = foldl' (acc: x: if elem x acc then acc else acc ++ [ x ]) [ ];
   last = list: elemAt list (length list - 1);
   init = list: genList (elemAt list) (length list - 1);

@@ -1,6 +1,6 @@
 # `stdenv`: mkDerivation over setup.sh. The attributes that reach a build, and
 # those that do not, are those of nixpkgs' generic/make-derivation.nix.
-{
+args@{
   lib,
   host,
   platform,
@@ -8,6 +8,10 @@
   cc,
   # of the fixup phase; none in stdenvNoCC
   patchelf,
+  # what `override` gives to change, as in nixpkgs
+  mkDerivationFromStdenv ? null,
+  overrides ? (_: _: { }),
+  extraAttrs ? { },
 }:
 let
   inherit (host) bash;
@@ -134,7 +138,7 @@ let
 
   # The package: the derivation, its outputs, its meta and passthru.
   fromAttrs =
-    attrs: overrideAttrs:
+    stdenv: attrs: overrideAttrs:
     let
       args = derivationArgs attrs;
       drv = derivation args;
@@ -183,7 +187,7 @@ let
 
   # mkDerivation { … } or mkDerivation (finalAttrs: { … })
   mkDerivation =
-    attrsOrFunction:
+    stdenv: attrsOrFunction:
     let
       asFunction = lib.toFunction attrsOrFunction;
       build =
@@ -203,16 +207,21 @@ let
               in
               old // new
             );
-          package = fromAttrs attrs overrideAttrs;
+          package = fromAttrs stdenv attrs overrideAttrs;
         in
         package;
     in
     build asFunction;
 
+  withDefault = {
+    mkDerivationFromStdenv = mkDerivation;
+  }
+  // args;
   stdenv = setup // {
+    mkDerivation = withDefault.mkDerivationFromStdenv stdenv;
     inherit
-      mkDerivation
       cc
+      overrides
       shell
       initialPath
       defaultNativeBuildInputs
@@ -223,7 +232,8 @@ let
     buildPlatform = platform;
     targetPlatform = platform;
     extraNativeBuildInputs = [ ];
-    override = _: throw "hostpkgs: stdenv.override is not offered";
-  };
+    override = change: import ./stdenv.nix (args // lib.toFunction change withDefault);
+  }
+  // extraAttrs;
 in
 stdenv
