@@ -2,11 +2,15 @@
   pkgs ? import <nixpkgs> { },
 }:
 let
-  nix-harden = pkgs.callPackage ./nix/package.nix { patchelf = pkgs.callPackage ./nix/patchelf.nix { }; };
-  nixHardenNeeded = pkgs.callPackage ./nix/hook.nix { inherit nix-harden; };
+  inherit (import ./nix/packages.nix pkgs) nix-harden nixHardenNeeded;
+  lib = import ./nix/harden.nix {
+    inherit (pkgs) lib;
+    hookFor = _: (import ./nix/packages.nix pkgs.buildPackages).nixHardenNeeded;
+  };
 in
 {
-  inherit nix-harden nixHardenNeeded;
+  inherit nix-harden nixHardenNeeded lib;
   overlay = import ./nix/overlay.nix;
+  overlayEverything = lib.hardenEverything { };
   checks = import ./nix/checks.nix { inherit pkgs nix-harden nixHardenNeeded; };
 }

@@ -37,7 +37,18 @@
 
       checks = forEach (_: pkgs: (project pkgs).checks);
 
-      overlays.default = import ./nix/overlay.nix;
+      overlays = {
+        default = import ./nix/overlay.nix;
+        everything = self.lib.hardenEverything { };
+      };
+
+      lib = import ./nix/harden.nix {
+        inherit lib;
+        hookFor =
+          package:
+          self.packages.${package.system}.nixHardenNeeded
+            or (throw "nix-harden-needed: ${package.name} is built on ${package.system}, for which there is no hook");
+      };
 
       apps = forEach (
         _: pkgs: {

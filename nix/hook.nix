@@ -1,22 +1,31 @@
 # The setup hook: `nativeBuildInputs = [ nixHardenNeeded ];` hardens a derivation.
 {
+  lib,
   callPackage,
   makeSetupHook,
   runCommand,
   nix-harden,
+  # of derivations that say no hardenNeededMode themselves
+  mode ? "soname",
 }:
 makeSetupHook
   {
     name = "nix-harden-needed-hook";
     passthru = {
       inherit nix-harden;
+      isNixHardenNeeded = true;
       # unharden drv: the same package with bare names.
       unharden = callPackage ./unharden.nix { inherit nix-harden; };
     };
     meta.description = "Setup hook that makes SONAME and NEEDED absolute store paths";
   }
   (
-    runCommand "nix-harden-needed.sh" { } ''
-      ${nix-harden}/bin/nix-harden hook --program ${nix-harden}/bin/nix-harden > $out
-    ''
+    runCommand "nix-harden-needed.sh" { } (
+      ''
+        ${nix-harden}/bin/nix-harden hook --program ${nix-harden}/bin/nix-harden > $out
+      ''
+      + lib.optionalString (mode != "soname") ''
+        echo 'hardenNeededMode=''${hardenNeededMode-${mode}}' >> $out
+      ''
+    )
   )

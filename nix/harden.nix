@@ -1,0 +1,279 @@
+# Hardens more than one derivation: a package set, a stdenv, a part of a set. docs/interfaces.md tells how to use it.
+{
+  lib,
+  # the hook for a derivation that comes without its package set
+  hookFor,
+}:
+let
+  exceptions = import ./exceptions.nix { inherit lib; };
+  fromUnhardened = lib.concatMap (rule: rule.attributes or [ ]) exceptions;
+  modes = [
+    "soname"
+    "needed"
+  ];
+
+  complain = sentence: throw "nix-harden-needed: ${sentence}";
+  nameOf = attrs: attrs.pname or (builtins.parseDrvName (attrs.name or "")).name;
+  isHook = input: input.isNixHardenNeeded or false;
+
+  checked =
+    {
+      mode ? "soname",
+      except ? [ ],
+    }:
+    let
+      wrong = lib.filter (entry: !(lib.isString entry || lib.isFunction entry)) except;
+    in
+    if !lib.elem mode modes then
+      complain "mode: '${toString mode}' is no mode; use ${lib.concatStringsSep " or " modes}"
+    else if wrong != [ ] then
+      complain "except: ${builtins.typeOf (lib.head wrong)} is neither the name of a package nor a predicate"
+    else
+      { inherit mode except; };
+
+  # What an entry of `except` means: a name stands for that attribute of the set, and for every package of the same pname,
+  # so that an alias or another version of it stays, too.
+  exceptIn =
+    set: entry:
+    let
+      # a package may refuse to be evaluated: unfree, broken, insecure
+      found = builtins.tryEval (if lib.isDerivation set.${entry} then nameOf set.${entry} else null);
+      names = [ entry ] ++ lib.optional found.success found.value;
+    in
+    if !lib.isString entry then
+      entry
+    else if !set ? ${entry} then
+      complain "except: this package set has no '${entry}'; use a predicate for what is not at its top"
+    else if found.success && found.value == null then
+      complain "except: '${entry}' is no package"
+    else
+      attrs: lib.elem attrs.pname names;
+
+  askedFor = predicates: {
+    name = "except";
+    reason = "the user asks for it";
+    matches = attrs: lib.any (predicate: predicate attrs) predicates;
+  };
+
+  # What is added to the attributes of a derivation. Only the values depend on what they are: where names did, a derivation
+  # whose attributes refer to each other would never end.
+  additions =
+    {
+      mode,
+      rules,
+      hook,
+      stdenv ? { },
+    }:
+    attrs:
+    let
+      seen = attrs // {
+        inherit stdenv;
+        pname = nameOf attrs;
+      };
+      rule = lib.findFirst (rule: rule.matches seen) null rules;
+      inputs = attrs.nativeBuildInputs or [ ];
+    in
+    {
+      nativeBuildInputs =
+        inputs ++ lib.optional (rule == null && !lib.any isHook (lib.flatten inputs)) (hook.override { inherit mode; });
+      passthru = attrs.passthru or { } // {
+        hardenNeeded =
+          if rule == null then
+            { mode = attrs.hardenNeededMode or mode; }
+          else
+            {
+              mode = null;
+              reason = "${rule.name}: ${rule.reason}";
+            };
+      };
+    };
+
+  # overrideAttrs may put other inputs in the place of those that are there, the hook among them.
+  keeping =
+    add: package:
+    package
+    // {
+      overrideAttrs = change: keeping add ((package.overrideAttrs change).overrideAttrs add);
+    };
+
+  stdenvWith =
+    {
+      stdenv,
+      stdenvAdapters,
+      mode,
+      rules,
+      hook,
+      overrides ? (_: _: { }),
+    }:
+    if !stdenv.hostPlatform.isElf then
+      lib.warn "nix-harden-needed: ${stdenv.hostPlatform.config} has no ELF files; nothing is hardened for it" stdenv
+    # Stages of a cross compilation make their stdenv from that of the stage before.
+    else if stdenv ? hardenNeeded then
+      stdenv
+    else
+      stdenv.override (old: {
+        mkDerivationFromStdenv =
+          self:
+          let
+            # The default is nixpkgs' own secret, but its adapters give it away.
+            ofOld =
+              old.mkDerivationFromStdenv
+                or (stdenvAdapters.addAttrsToDerivation { } { override = change: change old; }).mkDerivationFromStdenv;
+            mkDerivation = ofOld self;
+            add = additions {
+              inherit mode rules hook;
+              stdenv = self;
+            };
+          in
+          attrsOrFunction:
+          keeping add (
+            mkDerivation (
+              final:
+              let
+                attrs = lib.toFunction attrsOrFunction final;
+              in
+              attrs // add attrs
+            )
+          );
+        extraAttrs = old.extraAttrs or { } // {
+          hardenNeeded = { inherit mode; };
+        };
+        overrides = final: prev: (old.overrides or (_: _: { })) final prev // overrides final prev;
+      });
+
+  # A derivation that is named one by one: an exception is a contradiction then.
+  packageWith =
+    {
+      mode,
+      before ? [ ],
+      after,
+      hook,
+    }:
+    package:
+    let
+      refused =
+        rule:
+        rule
+        // {
+          matches =
+            attrs:
+            rule.matches attrs && complain "${attrs.pname} is not hardened (${rule.name}): ${rule.reason}";
+        };
+      add = additions {
+        inherit mode hook;
+        rules = before ++ [ after ] ++ map refused exceptions;
+      };
+    in
+    keeping add (package.overrideAttrs add);
+
+  # The set without hardening, in the set and by the name `unhardened`: the hook and all that it is made of come from there.
+  # As nothing in it is hardened, it has the hashes that caches know. Where a program is built for another machine,
+  # `extend` leads to the set of that machine whatever stage it is called in.
+  isOff = final: final.dontHardenNeeded or false;
+  withUnhardened = final: prev: {
+    unhardened =
+      let
+        plain = final.extend (_: _: { dontHardenNeeded = true; });
+      in
+      if isOff final then
+        final
+      else if prev.stdenv.hostPlatform == prev.stdenv.buildPlatform then
+        plain.buildPackages
+      else
+        plain;
+  };
+  hookIn = final: (import ./packages.nix final.unhardened.buildPackages).nixHardenNeeded;
+  off = final: {
+    name = "off";
+    reason = "the package set sets dontHardenNeeded";
+    matches = _: isOff final;
+  };
+
+  withOptions =
+    options:
+    let
+      inherit (checked options) mode except;
+    in
+    {
+      # an overlay
+      hardenEverything =
+        final: prev:
+        let
+          hook = hookIn final;
+        in
+        withUnhardened final prev
+        // lib.genAttrs (lib.filter (name: prev ? ${name}) fromUnhardened) (
+          name: (if isOff final then prev else final.unhardened).${name}
+        )
+        // {
+          inherit (import ./packages.nix final) nix-harden;
+          nixHardenNeeded = hook.override { inherit mode; };
+          stdenv = stdenvWith {
+            inherit (prev) stdenv;
+            stdenvAdapters = prev.stdenvAdapters;
+            inherit mode hook;
+            rules = [ (off final) ] ++ exceptions ++ [ (askedFor (map (exceptIn final) except)) ];
+          };
+        };
+
+      hardenStdenv =
+        pkgs:
+        let
+          hook = hookIn { unhardened = pkgs; };
+        in
+        stdenvWith {
+          inherit (pkgs) stdenv;
+          stdenvAdapters = pkgs.stdenvAdapters;
+          inherit mode hook;
+          rules = exceptions ++ [ (askedFor (map (exceptIn pkgs) except)) ];
+          overrides =
+            _: prev:
+            lib.genAttrs (lib.filter (name: prev ? ${name}) fromUnhardened) (name: pkgs.${name})
+            // {
+              unhardened = pkgs;
+              nixHardenNeeded = hook.override { inherit mode; };
+            };
+        };
+
+      hardenPackage =
+        package:
+        packageWith {
+          inherit mode;
+          hook = hookFor package;
+          after = askedFor (
+            map (entry: if lib.isString entry then attrs: attrs.pname == entry else entry) except
+          );
+        } package;
+
+      # an overlay
+      hardenPackages =
+        names: final: prev:
+        let
+          missing = lib.filter (name: !prev ? ${name}) names;
+          harden = packageWith {
+            inherit mode;
+            before = [ (off final) ];
+            after = askedFor (map (exceptIn final) except);
+            hook = hookIn final;
+          };
+        in
+        if missing != [ ] then
+          complain "hardenPackages: this package set has no '${lib.head missing}'"
+        else
+          withUnhardened final prev
+          // lib.genAttrs names (
+            name:
+            if prev.${name} ? overrideAttrs then
+              harden prev.${name}
+            else
+              complain "hardenPackages: '${name}' is no package"
+          );
+    };
+
+  plainly = withOptions { };
+in
+{
+  inherit exceptions modes withOptions;
+  inherit (plainly) hardenStdenv hardenPackage hardenPackages;
+  hardenEverything = options: (withOptions options).hardenEverything;
+}
