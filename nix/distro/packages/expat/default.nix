@@ -1,0 +1,40 @@
+{
+  stdenv,
+  source,
+  cmake,
+  ninja,
+}:
+
+stdenv.mkDerivation {
+  pname = "expat";
+  inherit (source) version;
+  src = source;
+  sourceRoot = "libexpat-R_2_5_0/expat";
+
+  outputs = [
+    "out"
+    "dev"
+  ];
+  outputBin = "dev";
+
+  nativeBuildInputs = [
+    cmake
+    ninja
+  ];
+  # its manual would be made by docbook's tools
+  cmakeFlags = [ "-DEXPAT_BUILD_DOCS=OFF" ];
+  doCheck = true;
+
+  passthru.programs = [
+    {
+      setup = "echo '<a><b c=\"1\">&lt;</b></a>' > a.xml";
+      argv = [
+        "bin/xmlwf"
+        "-c"
+        "-d"
+        "out"
+        "a.xml"
+      ];
+    }
+  ];
+}
