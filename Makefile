@@ -1,13 +1,17 @@
 PYTHON := .venv/bin/python
 PROCESSES ?= auto
 
-.PHONY: setup demo test torture lint format
+.PHONY: setup demo distro test torture lint format
 
 setup:
 	@.ci/setup
 
 demo: setup
 	@$(PYTHON) tests/real/demo.py
+
+# Three dozen packages from their own sources, built in four ways with their test suites.
+distro: setup
+	@$(PYTHON) tests/real/distro.py
 
 test: setup lint
 	$(PYTHON) -m pytest -n $(PROCESSES) --dist loadfile
