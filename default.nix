@@ -12,5 +12,9 @@ in
   inherit nix-harden nixHardenNeeded lib;
   overlay = import ./nix/overlay.nix;
   overlayEverything = lib.hardenEverything { };
-  checks = import ./nix/checks.nix { inherit pkgs nix-harden nixHardenNeeded; };
+  nixosModule = import ./nix/module.nix lib;
+  checks = import ./nix/checks.nix {
+    inherit pkgs nix-harden nixHardenNeeded;
+    harden = lib;
+  };
 }

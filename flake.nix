@@ -42,6 +42,8 @@
         everything = self.lib.hardenEverything { };
       };
 
+      nixosModules.default = import ./nix/module.nix self.lib;
+
       lib = import ./nix/harden.nix {
         inherit lib;
         hookFor =

@@ -14,6 +14,7 @@ let
   calls = needs: lib.concatMapStringsSep " + " (need: "${functionOf need.library}()") needs;
   declares = needs: lib.concatMapStringsSep " " (need: "int ${functionOf need.library}(void);") needs;
   links = needs: lib.concatMapStringsSep " " (need: "-l${need.library}") needs;
+  pathOf = drv: builtins.unsafeDiscardStringContext drv.drvPath;
 
   # What a package of one C file does: each phase as small as it can be, so that all else is stdenv's own.
   compiled =
@@ -155,6 +156,10 @@ rec {
       ${script}
       touch $out
     '';
+
+  # A derivation that builds where two others are the same one, or are not; neither is built.
+  same = a: b: expect "same" "[[ ${pathOf a} == ${pathOf b} ]]";
+  differ = a: b: expect "differ" "[[ ${pathOf a} != ${pathOf b} ]]";
 
   # A derivation that builds where another one fails and says each of some texts in its log.
   fails =

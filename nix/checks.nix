@@ -4,15 +4,23 @@
   pkgs,
   nix-harden,
   nixHardenNeeded,
+  harden,
 }:
 let
   inherit (pkgs) lib;
+  supportIn = set: set.callPackage ./check-support.nix { inherit nixHardenNeeded; };
   scope =
     pkgs
     // {
-      inherit nix-harden nixHardenNeeded;
+      inherit
+        pkgs
+        harden
+        nix-harden
+        nixHardenNeeded
+        supportIn
+        ;
     }
-    // pkgs.callPackage ./check-support.nix { inherit nixHardenNeeded; };
+    // supportIn pkgs;
   casesOf =
     file:
     let

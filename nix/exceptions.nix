@@ -1,6 +1,6 @@
 # What stays as it is where a whole package set is hardened. `matches` sees the attributes of mkDerivation, with `pname` in
-# any case and the `stdenv` that is to build it; `attributes` are functions that a hardened set takes from the set as it is
-# without hardening. docs/interfaces.md has the same rows.
+# any case and the `stdenv` that is to build it; `attributes` are functions that a hardened set takes from the set without
+# hardening, and all that they build with them. docs/interfaces.md has the same rows.
 { lib }:
 let
   isSet = value: value != null && value != false && value != "";
@@ -10,7 +10,7 @@ in
   {
     name = "asked for";
     reason = "the derivation sets dontHardenNeeded";
-    matches = attrs: isSet (attrs.dontHardenNeeded or null);
+    matches = attrs: isSet (attrs.dontHardenNeeded or attrs.env.dontHardenNeeded or null);
   }
   {
     name = "fixed output";
@@ -37,8 +37,7 @@ in
     reason = "it brings the loader, which knows its parts by their bare names, and everything depends on it";
     matches = anyOf [
       "glibc"
-      "glibc-locales"
-      "glibc-multi"
+      "glibc-gd"
       "glibc-nolibgcc"
       "musl"
       "uclibc-ng"
@@ -71,7 +70,7 @@ in
   {
     name = "FHS environment";
     reason = "foreign programs in it look for bare names, and its ldconfig lists no library whose SONAME is a path";
-    matches = attrs: lib.hasSuffix "-fhsenv-rootfs" attrs.pname;
+    matches = _: false;
     attributes = [
       "buildFHSEnv"
       "buildFHSEnvBubblewrap"

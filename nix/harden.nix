@@ -79,7 +79,7 @@ let
       passthru = attrs.passthru or { } // {
         hardenNeeded =
           if rule == null then
-            { mode = attrs.hardenNeededMode or mode; }
+            { mode = attrs.hardenNeededMode or attrs.env.hardenNeededMode or mode; }
           else
             {
               mode = null;

@@ -1,0 +1,106 @@
+# NixOS's scripted initrd copies programs, runs what modules add, copies the libraries that it finds by joining directories and
+# names, overwrites every hash and sets the search path. With the module's command it works; without, it finds no library.
+{
+  lib,
+  pkgs,
+  harden,
+  supportIn,
+  runCommand,
+  patchelf,
+  expect,
+  fails,
+}:
+let
+  everything = pkgs.extend (harden.hardenEverything { });
+  # as much of the module system as the module calls
+  configOf =
+    options: hardenNeeded:
+    (import ../module.nix harden {
+      inherit options;
+      config = { inherit hardenNeeded; };
+      pkgs = everything;
+      lib = lib // {
+        mkEnableOption = lib.id;
+        mkOption = lib.id;
+        mkIf = condition: value: if condition then value else { };
+        mkOrder = _: value: value;
+        types = {
+          enum = lib.id;
+          listOf = lib.id;
+          raw = null;
+        };
+      };
+    }).config;
+  on = {
+    enable = true;
+    mode = "soname";
+    except = [ ];
+  };
+  scripted.boot.initrd.extraUtilsCommands = { };
+  inherit ((supportIn everything).chain { }) program';
+
+  extraUtils =
+    extraUtilsCommands:
+    runCommand "extra-utils" { nativeBuildInputs = [ patchelf ]; } ''
+      mkdir -p $out/bin $out/lib
+      cp -pd ${program'}/bin/app $out/bin
+      ${extraUtilsCommands}
+      interpreter=$(patchelf --print-interpreter $out/bin/app)
+      cp -p "$interpreter" $out/lib
+      libraries() {
+        local -a left=("$1")
+        local -A seen=()
+        local file name path found
+        while ((''${#left[@]})); do
+          file=''${left[0]}
+          left=("''${left[@]:1}")
+          IFS=: read -ra paths <<< "$(patchelf --print-rpath "$file")"
+          for name in $(patchelf --print-needed "$file"); do
+            [[ $name != ld*.so.? && -z ''${seen[$name]-} ]] || continue
+            seen[$name]=1
+            found=
+            for path in "''${paths[@]}"; do
+              [[ -z $found && -f $path/$name ]] && found=$path/$name
+            done
+            if [[ -z $found ]]; then
+              echo "Couldn't satisfy dependency $name" >&2
+              return 1
+            fi
+            echo "$found"
+            left+=("$found")
+          done
+        done
+      }
+      for file in $out/bin/* $out/lib/*; do
+        case $file in */ld*.so.?) continue ;; esac
+        found=$(libraries "$file")
+        for library in $found; do
+          [[ -f $out/lib/''${library##*/} ]] || cp -L "$library" $out/lib
+        done
+      done
+      chmod -R u+w $out
+      nowhere=eeeeeeeeeeeeeeeeeeeeeeeeeeeeeeee
+      own=''${out#"$NIX_STORE"/}
+      find $out -type f -exec sed -i "s|$NIX_STORE/\(''${own%%-*}\)-|@own@/\1-|g; s|$NIX_STORE/[0-9a-z]\{32\}-|$NIX_STORE/$nowhere-|g; s|@own@/|$NIX_STORE/|g" {} + || true
+      patchelf --set-interpreter "$out/lib/''${interpreter##*/}" --set-rpath $out/lib $out/bin/app
+      for file in $out/lib/*; do
+        case $file in */ld*.so.? | */libc.so.6) ;; *) patchelf --set-rpath $out/lib "$file" ;; esac
+      done
+      [[ $($out/bin/app) == 2 ]]
+    '';
+  works = extraUtils (configOf scripted on).boot.initrd.extraUtilsCommands;
+in
+{
+  works = expect "initrd" ''
+    prints 2 ${works}/bin/app
+    ! grep -rF ${program'} ${works}
+    loads ${works}/lib/liba.so.1 ${works}/bin/app
+  '';
+  without-the-module-it-fails = fails (extraUtils "") [ "Couldn't satisfy dependency /nix/store/" ];
+  switched-off-nothing-is-set = expect "off" ''
+    [[ "${toString (lib.attrNames (configOf scripted (on // { enable = false; })))}" == "" ]]
+  '';
+  where-no-initrd-is-scripted = expect "systemd" ''
+    [[ "${toString (lib.attrNames (configOf { } on).boot.initrd)}" == "" ]]
+  '';
+}

@@ -1,0 +1,41 @@
+# A NixOS system of hardened packages. `harden` is what nix/harden.nix gives.
+#
+# Driver libraries need nothing: their names stay bare in every mode, so that what /run/opengl-driver brings takes their
+# place, and a driver is opened by its file.
+harden:
+{
+  config,
+  options,
+  lib,
+  pkgs,
+  ...
+}:
+let
+  cfg = config.hardenNeeded;
+in
+{
+  options.hardenNeeded = {
+    enable = lib.mkEnableOption "absolute store paths as the names of shared libraries, in every package";
+    mode = lib.mkOption {
+      type = lib.types.enum harden.modes;
+      default = "soname";
+      description = "What becomes absolute: with `soname` every NEEDED and every library's SONAME, with `needed` no SONAME.";
+    };
+    except = lib.mkOption {
+      type = lib.types.listOf lib.types.raw;
+      default = [ ];
+      description = "What stays as it is: names of packages, and predicates on the attributes of mkDerivation.";
+    };
+  };
+
+  config = lib.mkIf cfg.enable {
+    nixpkgs.overlays = [ (harden.hardenEverything { inherit (cfg) mode except; }) ];
+    # A scripted initrd copies programs, then runs these commands, then copies the libraries that it finds by joining
+    # directories and names, and overwrites every hash. So this is the last command.
+    boot.initrd = lib.optionalAttrs (options ? boot.initrd.extraUtilsCommands) {
+      extraUtilsCommands = lib.mkOrder 10000 ''
+        ${pkgs.nixHardenNeeded.nix-harden}/bin/nix-harden unharden --carry $out/lib $out
+      '';
+    };
+  };
+}
