@@ -90,7 +90,7 @@ let
   # false is an empty string, so that `[ -z "$doCheck" ]` means what it says;
   # structured attributes know false themselves, and .attrs.sh writes it empty.
   derivationArgs =
-    attrs:
+    stdenv: attrs:
     let
       structured = attrs.__structuredAttrs or false;
       env = attrs.env or { };
@@ -123,7 +123,7 @@ let
           ./builder.sh
           (attrs.builder or ./default-builder.sh)
         ];
-      stdenv = setup;
+      inherit stdenv;
       userHook = null;
       __ignoreNulls = true;
       outputs = attrs.outputs or [ "out" ];
@@ -140,7 +140,7 @@ let
   fromAttrs =
     stdenv: attrs: overrideAttrs:
     let
-      args = derivationArgs attrs;
+      args = derivationArgs stdenv attrs;
       drv = derivation args;
       common =
         removeAttrs attrs [
