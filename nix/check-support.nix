@@ -122,6 +122,24 @@ rec {
       };
     };
 
+  # An overlay: the chain as packages of a set, each built with that of the set that it needs.
+  chainOverlay =
+    final: _:
+    let
+      support = final.callPackage ./check-support.nix { inherit nixHardenNeeded; };
+    in
+    {
+      liba = support.library { name = "a"; };
+      libb = support.library {
+        name = "b";
+        needs = [ final.liba ];
+      };
+      app = support.program {
+        name = "app";
+        needs = [ final.libb ];
+      };
+    };
+
   # A derivation that builds where every line of a script succeeds. The script has these functions:
   #   prints TEXT PROGRAM…    the program prints that and ends well
   #   searches NUMBER PROGRAM the loader searches for so many names at its start
