@@ -127,6 +127,18 @@ in
   # A program without a search path to what it is linked to.
   lost = inModes (mode: program mode "lost" [ (chain "plain" { }).liba ] { NIX_DONT_SET_RPATH = true; });
 
+  # A program whose build has removed what its search path referred to.
+  removed = inModes (
+    mode:
+    let
+      inherit (chain "plain" { }) liba;
+      hash = builtins.substring 0 32 (baseNameOf (builtins.unsafeDiscardStringContext "${liba}"));
+    in
+    program mode "removed" [ liba ] {
+      postFixup = "sed -i s/${hash}/eeeeeeeeeeeeeeeeeeeeeeeeeeeeeeee/g $out/bin/removed";
+    }
+  );
+
   # liba with another answer, and what is above it made to use that.
   replaced = inModes (
     mode:

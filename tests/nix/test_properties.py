@@ -101,7 +101,7 @@ def test_a_closure_shrinks_by_what_a_search_path_named_in_vain(nix: Nix, mode: s
 
 
 @pytest.mark.parametrize(
-    ("package", "before", "after"), [("opener", "not found\n", "opened\n"), ("lost", "", "1\n")], ids=lambda it: it
+    ("package", "before", "after"), [("opener", "not found\n", "opened\n"), ("lost", "", "1\n"), ("removed", "", "1\n")]
 )
 @pytest.mark.parametrize("mode", HARDENED)
 def test_a_closure_grows_by_what_a_program_did_not_find(
