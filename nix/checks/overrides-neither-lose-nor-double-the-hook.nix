@@ -17,7 +17,10 @@ let
     };
   hooks =
     number: drv:
-    expect "hooks" "[[ ${toString (lib.length (lib.filter (x: x ? isNixHardenNeeded) drv.nativeBuildInputs))} == ${toString number} ]]";
+    let
+      found = lib.filter (input: input ? isNixHardenNeeded) (lib.flatten drv.nativeBuildInputs);
+    in
+    expect "hooks" "[[ ${toString (lib.length found)} == ${toString number} ]]";
   recursive = everything.stdenv.mkDerivation (final: {
     pname = "recursive-${final.passthru.kind}";
     version = "1";
