@@ -127,7 +127,6 @@ rec {
       "autoheader"
       "autom4te"
       "automake"
-      "autopoint"
       "autoreconf"
       "libtoolize"
       "m4"
