@@ -26,10 +26,16 @@ let
     in
     if !lib.elem mode modes then
       complain "mode: '${toString mode}' is no mode; use ${lib.concatStringsSep " or " modes}"
-    else if wrong != [ ] then
-      complain "except: ${builtins.typeOf (lib.head wrong)} is neither the name of a package nor a predicate"
     else
-      { inherit mode except; };
+      {
+        inherit mode;
+        # not before it is used: an entry may refer to the package set
+        except =
+          if wrong == [ ] then
+            except
+          else
+            complain "except: ${builtins.typeOf (lib.head wrong)} is neither the name of a package nor a predicate";
+      };
 
   # What an entry of `except` means: a name stands for that attribute of the set, and for every package of the same pname,
   # so that an alias or another version of it stays, too.
@@ -55,8 +61,8 @@ let
     matches = attrs: lib.any (predicate: predicate attrs) predicates;
   };
 
-  # What is added to the attributes of a derivation. Only the values depend on what they are: where names did, a derivation
-  # whose attributes refer to each other would never end.
+  # What is added to the attributes of a derivation. Only values depend on the attributes that are there; if names did, one
+  # whose attributes refer to each other could not be evaluated.
   additions =
     {
       mode,
@@ -96,6 +102,14 @@ let
       overrideAttrs = change: keeping add ((package.overrideAttrs change).overrideAttrs add);
     };
 
+  # Other platforms pass through: what a configuration for several says is not wrong for each of them.
+  onElf =
+    platform: plain: hardened:
+    if platform.isElf or true then
+      hardened
+    else
+      lib.warn "nix-harden-needed: ${platform.config} has no ELF files; nothing is hardened for it" plain;
+
   stdenvWith =
     {
       stdenv,
@@ -105,13 +119,11 @@ let
       hook,
       overrides ? (_: _: { }),
     }:
-    if !stdenv.hostPlatform.isElf then
-      lib.warn "nix-harden-needed: ${stdenv.hostPlatform.config} has no ELF files; nothing is hardened for it" stdenv
     # Stages of a cross compilation make their stdenv from that of the stage before.
-    else if stdenv ? hardenNeeded then
+    if stdenv ? hardenNeeded then
       stdenv
     else
-      stdenv.override (old: {
+      onElf stdenv.hostPlatform stdenv (stdenv.override (old: {
         mkDerivationFromStdenv =
           self:
           let
@@ -139,7 +151,7 @@ let
           hardenNeeded = { inherit mode; };
         };
         overrides = final: prev: (old.overrides or (_: _: { })) final prev // overrides final prev;
-      });
+      }));
 
   # A derivation that is named one by one: an exception is a contradiction then.
   packageWith =
@@ -164,7 +176,7 @@ let
         rules = before ++ [ after ] ++ map refused exceptions;
       };
     in
-    keeping add (package.overrideAttrs add);
+    onElf (package.stdenv.hostPlatform or { }) package (keeping add (package.overrideAttrs add));
 
   # The set without hardening, in the set and by the name `unhardened`: the hook and all that it is made of come from there.
   # As nothing in it is hardened, it has the hashes that caches know. Where a program is built for another machine,
@@ -192,9 +204,10 @@ let
   withOptions =
     options:
     let
-      inherit (checked options) mode except;
+      valid = checked options;
+      inherit (valid) mode except;
     in
-    {
+    builtins.seq valid {
       # an overlay
       hardenEverything =
         final: prev:
@@ -209,8 +222,7 @@ let
           inherit (import ./packages.nix final) nix-harden;
           nixHardenNeeded = hook.override { inherit mode; };
           stdenv = stdenvWith {
-            inherit (prev) stdenv;
-            stdenvAdapters = prev.stdenvAdapters;
+            inherit (prev) stdenv stdenvAdapters;
             inherit mode hook;
             rules = [ (off final) ] ++ exceptions ++ [ (askedFor (map (exceptIn final) except)) ];
           };
@@ -222,8 +234,7 @@ let
           hook = hookIn { unhardened = pkgs; };
         in
         stdenvWith {
-          inherit (pkgs) stdenv;
-          stdenvAdapters = pkgs.stdenvAdapters;
+          inherit (pkgs) stdenv stdenvAdapters;
           inherit mode hook;
           rules = exceptions ++ [ (askedFor (map (exceptIn pkgs) except)) ];
           overrides =
