@@ -104,7 +104,7 @@ class Apt:
         persistently("apt-get", "update", "-qq", *self._options)
 
     def offers(self, source: str) -> list[Offer]:
-        """All versions of a source package, the newest first."""
+        """Every version of a source package that the repositories have."""
         text = run("apt-cache", "showsrc", "--only-source", source, *self._options)
         found = []
         for stanza in text.split("\n\n"):
@@ -139,7 +139,9 @@ def fetch(apt: Apt, pin: Pin) -> None:
     fitting = [offer for offer in offers if offer.sha256 == pin.sha256]
     if not fitting:
         others = ", ".join(dict.fromkeys(offer.file for offer in offers)) or "no such source package"
-        raise FetchError(f"{pin.file} of {pin.source}: the repositories of this host do not offer it any more ({others})")
+        raise FetchError(
+            f"{pin.file} of {pin.source}: the repositories of this host do not offer it any more ({others})"
+        )
     with tempfile.TemporaryDirectory() as directory:
         file = apt.download(pin.source, fitting[0], Path(directory))
         # Debian may name the same bytes otherwise by now.
