@@ -14,8 +14,8 @@ stdenv.mkDerivation {
   enableParallelBuilding = true;
   makeFlags = [ "CC=gcc" ];
 
-  # Two makefiles: one for the programs and the static library, one for the
-  # shared library. Both compile the same objects, with and without -fPIC.
+  # Two makefiles: one for the programs and a static library, one for the shared
+  # library. Both compile the same objects, without and with -fPIC.
   postBuild = ''
     mkdir shared
     cp *.c *.h Makefile-libbz2_so shared
@@ -25,9 +25,9 @@ stdenv.mkDerivation {
 
   installFlags = [ "PREFIX=$(bin)" ];
   postInstall = ''
-    mkdir -p "$out/lib" "$dev/lib"
+    mkdir -p "$out/lib"
     mv "$bin/man" "$bin/share"
-    mv "$bin/lib/libbz2.a" "$dev/lib"
+    rm -r "$bin/lib"
     install -m 755 shared/bzip2-shared "$bin/bin/bzip2"
     install -m 755 shared/libbz2.so.1.0.8 "$out/lib"
     ln -s libbz2.so.1.0.8 "$out/lib/libbz2.so.1.0"

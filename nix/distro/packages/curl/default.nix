@@ -1,0 +1,59 @@
+{
+  stdenv,
+  source,
+  nghttp2,
+  pkg-config,
+  zlib,
+}:
+
+stdenv.mkDerivation {
+  pname = "curl";
+  inherit (source) version;
+  src = source;
+
+  outputs = [
+    "bin"
+    "dev"
+    "out"
+  ];
+
+  nativeBuildInputs = [ pkg-config ];
+  propagatedBuildInputs = [
+    nghttp2
+    zlib
+  ];
+  configureFlags = [
+    "--enable-versioned-symbols"
+    "--without-ssl"
+    "--without-libpsl"
+    "--without-brotli"
+    "--without-zstd"
+    "--disable-ldap"
+    "--disable-manual"
+  ];
+  enableParallelBuilding = true;
+  # The test suite starts servers for some 1500 cases: minutes.
+
+  postInstall = ''
+    moveToOutput bin/curl-config "$dev"
+  '';
+
+  passthru.programs = [
+    {
+      setup = "seq 9 > numbers";
+      argv = [
+        "bin/curl"
+        "--silent"
+        "--range"
+        "2-9"
+        "file:///proc/self/cwd/numbers"
+      ];
+    }
+    {
+      argv = [
+        "bin/curl"
+        "--version"
+      ];
+    }
+  ];
+}

@@ -1,0 +1,15 @@
+{ stdenv, source }:
+
+stdenv.mkDerivation {
+  pname = "popt";
+  inherit (source) version;
+  src = source;
+
+  outputs = [
+    "out"
+    "dev"
+  ];
+
+  enableParallelBuilding = true;
+  doCheck = true;
+}
