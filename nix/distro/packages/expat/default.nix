@@ -27,13 +27,14 @@ stdenv.mkDerivation {
 
   passthru.programs = [
     {
-      setup = "echo '<a><b c=\"1\">&lt;</b></a>' > a.xml";
+      # It writes to a file of the input's name in another directory.
+      setup = "echo '<a><b c=\"1\">&lt;</b></a>' > stdout";
       argv = [
         "bin/xmlwf"
         "-c"
         "-d"
-        "out"
-        "a.xml"
+        "/dev"
+        "stdout"
       ];
     }
   ];

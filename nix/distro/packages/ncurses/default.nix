@@ -57,11 +57,5 @@ stdenv.mkDerivation {
         "4"
       ];
     }
-    {
-      argv = [
-        "bin/toe"
-        "-h"
-      ];
-    }
   ];
 }

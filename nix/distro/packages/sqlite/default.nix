@@ -47,7 +47,6 @@ stdenv.mkDerivation {
       '';
     }
     {
-      setup = "echo text > a.txt";
       argv = [
         "bin/sqlite3"
         ":memory:"
