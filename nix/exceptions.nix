@@ -16,6 +16,12 @@ in
     name = "fixed output";
     reason = "its hash is known beforehand, so nothing in it may change, and what fetches sources must not wait for the hook";
     matches = attrs: attrs.outputHash or null != null;
+    attributes = [
+      "fetchgit"
+      "fetchpatch"
+      "fetchurl"
+      "fetchzip"
+    ];
   }
   {
     name = "no fixup phase";
@@ -29,8 +35,8 @@ in
   }
   {
     name = "bootstrap";
-    reason = "the tools that build the first compiler are gone before the hook can be built; stages before the last see no overlay";
-    matches = attrs: attrs.passthru.isFromBootstrapFiles or false;
+    reason = "the stages before the last build the compiler and the C library, which would be built twice; the last takes some of theirs over";
+    matches = attrs: lib.hasPrefix "bootstrap-" (attrs.stdenv.name or "");
   }
   {
     name = "C library";

@@ -224,7 +224,10 @@ let
           stdenv = stdenvWith {
             inherit (prev) stdenv stdenvAdapters;
             inherit mode hook;
-            rules = [ (off final) ] ++ exceptions ++ [ (askedFor (map (exceptIn final) except)) ];
+            rules = exceptions ++ [
+              (off final)
+              (askedFor (map (exceptIn final) except))
+            ];
           };
         };
 

@@ -1,5 +1,5 @@
 # The hook of a hardened set, and so all that it is made of, is that of the plain set: it neither needs itself nor has a hash
-# that no cache knows. The set without hardening is there by name, and is what FHS environments are made of.
+# that no cache knows. The set without hardening is there by name; FHS environments and what fetches sources are made of it.
 {
   pkgs,
   harden,
@@ -12,7 +12,8 @@
 let
   withShell = pkgs.extend (
     final: _: {
-      buildFHSEnv = _: ((supportIn final).chain { }).program';
+      buildFHSEnv = _: appOf final;
+      fetchurl = _: appOf final;
     }
   );
   everything = withShell.extend (harden.hardenEverything { });
@@ -40,5 +41,6 @@ in
   the-set-without-hardening-has-itself = same (appOf everything.unhardened.unhardened) (appOf pkgs);
   the-set-with-it = differ (appOf everything) (appOf pkgs);
   fhs-environments = same (everything.buildFHSEnv { }) (appOf pkgs);
+  fetchers = same (everything.fetchurl { }) (appOf pkgs);
   fhs-environments-of-a-stdenv-alone = same (replaced.buildFHSEnv { }) (appOf pkgs);
 }

@@ -41,7 +41,12 @@ in
   no-compiler-any-more = same ((everything.stdenv.override { cc = null; }).mkDerivation
     { name = "font"; }
   ) ((pkgs.stdenv.override { cc = null; }).mkDerivation { name = "font"; });
-  bootstrap = stays { passthru.isFromBootstrapFiles = true; };
+  bootstrap =
+    let
+      stdenv = pkgs.stdenv.override { name = "bootstrap-stage1-stdenv-linux"; };
+      build = stdenv: stdenv.mkDerivation { name = "early"; };
+    in
+    same (build (harden.hardenStdenv (pkgs // { inherit stdenv; }))) (build stdenv);
   c-library = stays { name = "glibc-2.42"; };
   not-quite-a-c-library = changes { name = "glibc-tools-1"; };
   compiler = stays { name = "gcc-15"; };

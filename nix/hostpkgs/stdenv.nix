@@ -9,6 +9,7 @@ args@{
   # of the fixup phase; none in stdenvNoCC
   patchelf,
   # what `override` gives to change, as in nixpkgs
+  name ? "stdenv-linux",
   mkDerivationFromStdenv ? null,
   overrides ? (_: _: { }),
   extraAttrs ? { },
@@ -50,9 +51,9 @@ let
     ++ lib.optional (cc != null) cc;
 
   setup = host.hostDerivation {
-    pname = "stdenv-linux";
+    pname = name;
     version = "host";
-    name = "stdenv-linux";
+    inherit name;
     inherit shell initialPath defaultNativeBuildInputs;
     setup = ./setup.sh;
     script = ''
