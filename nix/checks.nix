@@ -9,11 +9,14 @@
 let
   inherit (pkgs) lib;
   supportIn = set: set.callPackage ./check-support.nix { inherit nixHardenNeeded; };
+  # once for all: nixpkgs takes its time to be evaluated
+  everything = pkgs.extend (harden.hardenEverything { });
   scope =
     pkgs
     // {
       inherit
         pkgs
+        everything
         harden
         nix-harden
         nixHardenNeeded

@@ -2,6 +2,7 @@
 # Other stdenvs that are made of it do the same, and so does one that takes its place in the set's configuration.
 {
   pkgs,
+  everything,
   harden,
   nixHardenNeeded,
   supportIn,
@@ -9,7 +10,6 @@
   fails,
 }:
 let
-  everything = pkgs.extend (harden.hardenEverything { });
   searchesNothing =
     support:
     let

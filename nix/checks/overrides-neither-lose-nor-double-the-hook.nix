@@ -1,13 +1,12 @@
 # In a hardened set each derivation has the hook once, whatever is overridden; attributes may refer to each other.
 {
   lib,
-  pkgs,
+  everything,
   harden,
   supportIn,
   expect,
 }:
 let
-  everything = pkgs.extend (harden.hardenEverything { });
   inherit (everything) nixHardenNeeded;
   library =
     attributes:

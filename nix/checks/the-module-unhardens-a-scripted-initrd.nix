@@ -2,7 +2,7 @@
 # names, overwrites every hash and sets the search path. With the module's command it works; without, it finds no library.
 {
   lib,
-  pkgs,
+  everything,
   harden,
   supportIn,
   runCommand,
@@ -11,7 +11,6 @@
   fails,
 }:
 let
-  everything = pkgs.extend (harden.hardenEverything { });
   # as much of the module system as the module calls
   configOf =
     options: hardenNeeded:

@@ -3,13 +3,13 @@
 {
   lib,
   pkgs,
+  everything,
   harden,
   expect,
   same,
   differ,
 }:
 let
-  everything = pkgs.extend (harden.hardenEverything { });
   build = set: attributes: set.stdenv.mkDerivation ({ name = "something-1"; } // attributes);
   stays = attributes: same (build everything attributes) (build pkgs attributes);
   changes = attributes: differ (build everything attributes) (build pkgs attributes);
