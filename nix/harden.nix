@@ -264,6 +264,9 @@ let
         names: final: prev:
         let
           missing = lib.filter (name: !prev ? ${name}) names;
+          # nixpkgs gives overlays to the stages that build the stdenv, too, and its own packages come from there
+          early = lib.hasPrefix "bootstrap-" (prev.stdenv.name or "");
+          taken = lib.filter (name: (prev.stdenv.overrides or (_: _: { })) final prev ? ${name}) names;
           harden = packageWith {
             inherit mode;
             before = [ (off final) ];
@@ -271,8 +274,12 @@ let
             hook = hookIn final;
           };
         in
-        if missing != [ ] then
+        if early then
+          { }
+        else if missing != [ ] then
           complain "hardenPackages: this package set has no '${lib.head missing}'"
+        else if taken != [ ] then
+          complain "hardenPackages: '${lib.head taken}' comes with the stdenv, and cannot be another one"
         else
           withUnhardened final prev
           // lib.genAttrs names (

@@ -30,6 +30,14 @@ in
     [[ "${one.library}" == b && "${one.hardenNeeded.mode}" == soname ]]
     [[ "${toString (one.outputs or [ ])}" == "${toString withChain.libb.outputs}" ]]
   '';
+  in-a-stage-that-builds-the-stdenv-nothing-is =
+    let
+      stdenv = pkgs.stdenv.override { name = "bootstrap-stage1-stdenv-linux"; };
+      early = harden.hardenPackages [ "liba" ] (throw "the set that is to be") (
+        withChain // { inherit stdenv; }
+      );
+    in
+    expect "early" ''[[ "${toString (builtins.attrNames early)}" == "" ]]'';
   in-mode-needed = expect "needed" ''
     [[ $(tag SONAME ${inNeededMode.libb}/lib/libb.so.1) == libb.so.1 ]]
     tag NEEDED ${inNeededMode.libb}/lib/libb.so.1 | grep -Fx ${inNeededMode.liba}/lib/liba.so.1

@@ -29,7 +29,7 @@ def nixpkgs(tmp_path_factory: pytest.TempPathFactory) -> str:
     top = tmp_path_factory.mktemp("nixpkgs")
     (top / "default.nix").write_text(
         "{ overlays ? [ ], ... }@args: import %s (args // { overlays = [ (final: prev: {"
-        ' zlib = final.stdenv.mkDerivation { pname = "zlib"; version = "1"; };'
+        ' openssl = final.stdenv.mkDerivation { pname = "openssl"; version = "1"; };'
         ' unfree = throw "unfree: refuses to be evaluated";'
         " }) ] ++ overlays; })" % (ROOT / "nix" / "hostpkgs")
     )
@@ -71,8 +71,13 @@ def evaluate(nix: Nix, nixpkgs: str, expression: str, *, fails: bool = False) ->
             "except: this package set has no 'zlip'",
         ),
         (
-            'pkgs.extend ((harden.withOptions { except = [ "zlip" ]; }).hardenPackages [ "zlib" ])',
+            'pkgs.extend ((harden.withOptions { except = [ "zlip" ]; }).hardenPackages [ "openssl" ])',
             "except: this package set has no 'zlip'",
+        ),
+        (
+            "pkgs.extend (final: prev: let stdenv = prev.stdenv.override { overrides = _: _: { inherit (prev) openssl; }; };"
+            ' in harden.hardenPackages [ "openssl" ] final (prev // { inherit stdenv; }))',
+            "hardenPackages: 'openssl' comes with the stdenv",
         ),
         ("harden.hardenEverything { excpt = [ ]; }", "called with unexpected argument 'excpt'"),
     ],
@@ -81,7 +86,7 @@ def test_a_bad_use_fails_at_evaluation_with_a_sentence_that_names_it(
     nix: Nix, nixpkgs: str, use: str, sentence: str
 ) -> None:
     """The error is one line of ours, before anything is built; only an unknown option is Nix's own."""
-    whole = f"{LIB} let result = {use}; in if pkgs.lib.isDerivation (result.zlib or result) then (result.zlib or result).outPath else result"
+    whole = f"{LIB} let result = {use}; in if pkgs.lib.isDerivation (result.openssl or result) then (result.openssl or result).outPath else result"
     errors = evaluate(nix, nixpkgs, whole, fails=True)
     first = next(line for line in errors.splitlines() if line.startswith("error:"))
     assert sentence in first
@@ -130,19 +135,19 @@ def test_exceptions_are_documented_word_for_word(nix: Nix, nixpkgs: str) -> None
 @pytest.mark.parametrize(
     ("block", "asked", "answer"),
     [
-        (0, "(%s).zlib.hardenNeeded", {"mode": "soname"}),
-        (1, "(%s).zlib.hardenNeeded", {"mode": "needed"}),
-        (2, "(%s).zlib.hardenNeeded", {"mode": "soname"}),
-        (3, "(%s).zlib.hardenNeeded", {"mode": "soname"}),
+        (0, "(%s).openssl.hardenNeeded", {"mode": "soname"}),
+        (1, "(%s).openssl.hardenNeeded", {"mode": "needed"}),
+        (2, "(%s).openssl.hardenNeeded", {"mode": "soname"}),
+        (3, "(%s).openssl.hardenNeeded", {"mode": "soname"}),
         (4, "(%s).hardenNeeded", {"mode": "soname"}),
-        (5, "(import <nixpkgs> { overlays = [ (%s) ]; }).zlib.hardenNeeded", {"mode": "needed"}),
+        (5, "(import <nixpkgs> { overlays = [ (%s) ]; }).openssl.hardenNeeded", {"mode": "needed"}),
         (6, "(let flake = %s; in flake.inputs) != { }", True),
     ],
 )
 def test_documented_expressions_do_what_they_say(
     nix: Nix, nixpkgs: str, block: int, asked: str, answer: dict[str, str] | bool
 ) -> None:
-    """Each block of docs/interfaces.md evaluates as it stands there, and hardens zlib in the mode that it names."""
+    """Each block of docs/interfaces.md evaluates as it stands there, and hardens openssl in the mode that it names."""
     assert len(BLOCKS) == 7
     assert json.loads(evaluate(nix, nixpkgs, asked % BLOCKS[block])) == answer
 
@@ -150,7 +155,7 @@ def test_documented_expressions_do_what_they_say(
 def test_a_replaced_stdenv_is_the_one_of_the_set(nix: Nix, nixpkgs: str) -> None:
     """config.replaceStdenv hardens packages and brings the set without hardening, whose hook it takes."""
     expression = (
-        f"{LIB} let set = {BLOCKS[2]}; in [ (set.zlib.drvPath != pkgs.zlib.drvPath) (set.unhardened.zlib.drvPath == pkgs.zlib.drvPath)"
+        f"{LIB} let set = {BLOCKS[2]}; in [ (set.openssl.drvPath != pkgs.openssl.drvPath) (set.unhardened.openssl.drvPath == pkgs.openssl.drvPath)"
         "(set.nixHardenNeeded.drvPath == (import ./default.nix { inherit pkgs; }).nixHardenNeeded.drvPath) ]"
     )
     assert json.loads(evaluate(nix, nixpkgs, expression)) == [True, True, True]
@@ -160,7 +165,7 @@ def test_a_switched_off_set_is_the_plain_one(nix: Nix, nixpkgs: str) -> None:
     """`dontHardenNeeded = true` in a hardened set gives the derivations of the set that nobody hardened, and says why."""
     expression = (
         f"{LIB} let off = (pkgs.extend (harden.hardenEverything {{ }})).extend (_: _: {{ dontHardenNeeded = true; }}); in"
-        " [ (off.zlib.drvPath == pkgs.zlib.drvPath) off.zlib.hardenNeeded.reason ]"
+        " [ (off.openssl.drvPath == pkgs.openssl.drvPath) off.openssl.hardenNeeded.reason ]"
     )
     assert json.loads(evaluate(nix, nixpkgs, expression)) == [True, "off: the package set sets dontHardenNeeded"]
 
