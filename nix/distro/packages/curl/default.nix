@@ -1,9 +1,12 @@
 {
   stdenv,
   source,
+  brotli,
+  mbedtls,
   nghttp2,
   pkg-config,
   zlib,
+  zstd,
 }:
 
 stdenv.mkDerivation {
@@ -19,15 +22,19 @@ stdenv.mkDerivation {
 
   nativeBuildInputs = [ pkg-config ];
   propagatedBuildInputs = [
+    brotli
+    mbedtls
     nghttp2
     zlib
+    zstd
   ];
   configureFlags = [
     "--enable-versioned-symbols"
-    "--without-ssl"
+    "--with-mbedtls"
+    "--with-brotli"
+    "--with-zstd"
+    "--without-ca-bundle"
     "--without-libpsl"
-    "--without-brotli"
-    "--without-zstd"
     "--disable-ldap"
     "--disable-manual"
   ];
