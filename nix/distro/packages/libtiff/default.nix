@@ -54,8 +54,8 @@ stdenv.mkDerivation {
         ppm2tiff -c jpeg color.ppm color.tiff
       '';
       argv = [
-        "bin/tiff2ps"
-        "-e"
+        "bin/tiffinfo"
+        "-d"
         "color.tiff"
       ];
     }
