@@ -152,6 +152,17 @@ def test_documented_expressions_do_what_they_say(
     assert json.loads(evaluate(nix, nixpkgs, asked % BLOCKS[block])) == answer
 
 
+def test_the_readmes_expressions_are_tried(nix: Nix, nixpkgs: str) -> None:
+    """What the README writes for a set and a part stands in docs/interfaces.md, too, and its module evaluates."""
+    blocks = re.findall(r"^```nix\n(.*?)^```$", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
+    sets = [block for block in blocks if "import <nixpkgs>" in block]
+    assert len(sets) == 2
+    assert set(sets) <= set(BLOCKS)
+    [module] = [block for block in blocks if "hardenNeeded.enable" in block]
+    asked = f"let module = {module}; in [ module.hardenNeeded (map builtins.isFunction module.imports) ]"
+    assert json.loads(evaluate(nix, nixpkgs, asked)) == [{"enable": True, "except": ["ffmpeg"]}, [True]]
+
+
 def test_a_replaced_stdenv_is_the_one_of_the_set(nix: Nix, nixpkgs: str) -> None:
     """config.replaceStdenv hardens packages and brings the set without hardening, whose hook it takes."""
     expression = (
