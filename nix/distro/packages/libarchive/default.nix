@@ -1,0 +1,76 @@
+{
+  stdenv,
+  source,
+  bzip2,
+  libxml2,
+  lz4,
+  xz,
+  zlib,
+  zstd,
+}:
+
+stdenv.mkDerivation {
+  pname = "libarchive";
+  inherit (source) version;
+  src = source;
+
+  outputs = [
+    "out"
+    "lib"
+    "dev"
+  ];
+
+  buildInputs = [
+    bzip2
+    libxml2
+    lz4
+    xz
+    zlib
+    zstd
+  ];
+  configureFlags = [
+    "--without-expat"
+    "--without-nettle"
+    "--without-openssl"
+  ];
+  enableParallelBuilding = true;
+  # To compile the test suite takes longer than all the rest.
+
+  passthru.programs =
+    map
+      (format: {
+        setup = "seq 9999 > numbers; bsdtar --${format} -cf a.tar numbers";
+        argv = [
+          "bin/bsdtar"
+          "-xOf"
+          "a.tar"
+        ];
+      })
+      [
+        "gzip"
+        "bzip2"
+        "xz"
+        "zstd"
+        "lz4"
+      ]
+    ++ [
+      {
+        setup = "seq 9 > numbers; bsdtar --format=xar -cf a.xar numbers";
+        argv = [
+          "bin/bsdcat"
+          "a.xar"
+        ];
+      }
+      {
+        setup = "seq 9 > numbers";
+        argv = [
+          "bin/bsdcpio"
+          "-o"
+          "-H"
+          "newc"
+          "--quiet"
+        ];
+        stdin = "numbers\n";
+      }
+    ];
+}
