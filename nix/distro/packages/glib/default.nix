@@ -56,8 +56,7 @@ stdenv.mkDerivation {
     {
       argv = [
         "bin/gio"
-        "info"
-        "--attributes=standard::type,standard::size,standard::fast-content-type"
+        "cat"
         "numbers.txt"
       ];
       setup = "seq 10000 > numbers.txt";

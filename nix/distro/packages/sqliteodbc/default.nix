@@ -18,6 +18,18 @@ stdenv.mkDerivation {
     "--with-sqlite3=${sqlite.dev}"
     "--with-odbc=${unixODBC}"
   ];
+  # Upstream opens libodbcinst.so.2 by its name, if configure can, rather than
+  # link to it.
+  preConfigure = ''
+    export LD_LIBRARY_PATH=${unixODBC}/lib
+  '';
+  postConfigure = ''
+    unset -v LD_LIBRARY_PATH
+  '';
+  postFixup = ''
+    patchelf --add-rpath ${unixODBC}/lib "$out"/lib/libsqlite3odbc-*.so
+  '';
+
   # Upstream's rules make no directories.
   preInstall = ''
     mkdir -p "$out/lib"
@@ -35,7 +47,7 @@ stdenv.mkDerivation {
     chmod +x "$out/bin/isql"
   '';
 
-  # The driver opens libodbcinst.so.2 to learn which file `data` is.
+  # The driver asks libodbcinst.so.2 which file `data` is.
   passthru.programs = [
     {
       argv = [
