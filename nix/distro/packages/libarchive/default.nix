@@ -4,6 +4,7 @@
   bzip2,
   libxml2,
   lz4,
+  mbedtls,
   xz,
   zlib,
   zstd,
@@ -24,11 +25,14 @@ stdenv.mkDerivation {
     bzip2
     libxml2
     lz4
+    mbedtls
     xz
     zlib
     zstd
   ];
   configureFlags = [
+    # for the sums in archives of xar
+    "--with-mbedtls"
     "--without-expat"
     "--without-nettle"
     "--without-openssl"
@@ -62,15 +66,14 @@ stdenv.mkDerivation {
         ];
       }
       {
-        setup = "seq 9 > numbers";
+        setup = "seq 9 > numbers; echo numbers | bsdcpio -o -H newc > a.cpio";
         argv = [
           "bin/bsdcpio"
-          "-o"
-          "-H"
-          "newc"
-          "--quiet"
+          "-i"
+          "-t"
+          "-F"
+          "a.cpio"
         ];
-        stdin = "numbers\n";
       }
     ];
 }

@@ -56,7 +56,6 @@ stdenv.mkDerivation {
       setup = "echo '<a/>' | gzip > a.xml.gz";
       argv = [
         "bin/xmllint"
-        "--noout"
         "--debug"
         "a.xml.gz"
       ];
