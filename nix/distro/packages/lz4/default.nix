@@ -30,7 +30,7 @@ stdenv.mkDerivation {
         "bin/lz4cat"
         "numbers.lz4"
       ];
-      setup = "seq 10000 > numbers; lz4 -q -9 numbers";
+      setup = "seq 10000 > numbers; lz4 -q -9 numbers numbers.lz4";
     }
   ];
 }
