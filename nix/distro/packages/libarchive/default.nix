@@ -5,6 +5,7 @@
   libxml2,
   lz4,
   mbedtls,
+  pkg-config,
   xz,
   zlib,
   zstd,
@@ -21,6 +22,7 @@ stdenv.mkDerivation {
     "dev"
   ];
 
+  nativeBuildInputs = [ pkg-config ];
   buildInputs = [
     bzip2
     libxml2
@@ -61,8 +63,16 @@ stdenv.mkDerivation {
       {
         setup = "seq 9 > numbers; bsdtar --format=xar -cf a.xar numbers";
         argv = [
-          "bin/bsdcat"
+          "bin/bsdtar"
+          "-xOf"
           "a.xar"
+        ];
+      }
+      {
+        setup = "seq 999 | gzip > numbers.gz";
+        argv = [
+          "bin/bsdcat"
+          "numbers.gz"
         ];
       }
       {
