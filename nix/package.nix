@@ -6,10 +6,7 @@
   patchelf,
 }:
 let
-  python = python3.withPackages (packages: [
-    packages.pyelftools
-    packages.jinja2
-  ]);
+  python = python3.withPackages (packages: [ packages.jinja2 ]);
   wanted =
     root: path:
     let

@@ -12,8 +12,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
 from nix_harden.checks import CHECKS, Finding, disagreement, malformed, missing_interpreter
-from nix_harden.elf import MAGIC, read_loadable
+from nix_harden.elf import read_loadable
 from nix_harden.errors import HardenError, MalformedElf, ToolError
+from nix_harden.image import MAGIC
 from nix_harden.loader import (
     CURRENT_DIRECTORY,
     MUSL_DIRECTORIES,

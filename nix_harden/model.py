@@ -9,7 +9,7 @@ from dataclasses import dataclass
 class Abi:
     """What two objects must share to be linked at run time (gABI, "ELF Header").
 
-    `bits` is 32 or 64; `machine` is pyelftools' name of e_machine, e.g. ``EM_X86_64``; `osabi` is EI_OSABI,
+    `bits` is 32 or 64; `machine` is the name of e_machine in <elf.h>, e.g. ``EM_X86_64``; `osabi` is EI_OSABI,
     with System V and GNU/Linux both 0, as every glibc loads either.
     """
 
@@ -82,7 +82,7 @@ class Object:
 class Loadable:
     """What the loader uses of a file beyond its `Object`.
 
-    `type` is e_type as pyelftools names it, `flags` DT_FLAGS_1; `wants` pairs DT_NEEDED, DT_FILTER and DT_AUXILIARY with
+    `type` is the name of e_type in <elf.h>, `flags` DT_FLAGS_1; `wants` pairs DT_NEEDED, DT_FILTER and DT_AUXILIARY with
     their strings, in the dynamic section's order, which decides the order of loading. `mentions` are the strings in an object
     that calls dlopen which read like names of libraries.
     """

@@ -41,12 +41,6 @@ let
 
   packages = rec {
     inherit python;
-    pyelftools = pythonPackage {
-      pname = "pyelftools";
-      version = "0.32";
-      hash = "sha256-bekO57gmPnQMhxWpJTgtQJmzVPKaxI6kDYQM96oUrOU=";
-      tree = "elftools";
-    };
     markupsafe = pythonPackage {
       pname = "markupsafe";
       version = "3.0.3";

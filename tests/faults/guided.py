@@ -10,7 +10,7 @@ from typing import Any
 
 import atheris  # type: ignore[import-not-found,import-untyped,unused-ignore]
 
-with atheris.instrument_imports(include=["nix_harden", "elftools"]):
+with atheris.instrument_imports(include=["nix_harden"]):
     from faults import fuzz
 
 from faults import mutate, seeds

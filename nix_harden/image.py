@@ -1,0 +1,389 @@
+"""The bytes of an ELF file as its headers describe them: segments, sections, the dynamic section and its string table.
+
+What the loader uses is found as the loader finds it, through segments (gABI, "Program Header" and "Dynamic Section").
+Section headers say only what no segment says: where the file ends, and whether the dynamic section holds bytes. Everything is
+read in bulk and in bounded pieces: never past the end of the file, never past an advertised size.
+"""
+
+import itertools
+import mmap
+import os
+import re
+import struct
+import sys
+from array import array
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from nix_harden.model import Abi
+
+MAGIC = b"\x7fELF"
+PN_XNUM = 0xFFFF
+PATH_MAX = 4096
+# The piece of a file's beginning that is read at once: it holds the headers of nearly every file.
+HEAD = 4096
+# No string that names a file, nor a search path, is longer in any file that works.
+LONGEST = 1 << 17
+# What all versions of one file may take at most; libc.so.6 has less than a hundred.
+MOST_VERSIONS = 1 << 16
+OSABI_GNU = 3  # ELFOSABI_LINUX: glibc loads it beside System V's 0 (VALID_ELF_OSABI in sysdeps/gnu/ldsodefs.h)
+# A library's name as a string of the program text: what a call of dlopen may hold.
+LIBRARY_NAME = re.compile(rb"lib[\w.+-]{1,100}?\.so(?:\.\d+)*\0")
+IN_NAME = (b"_", b"-", b"+", b".", b"/")
+
+ET_EXEC, ET_DYN = 2, 3
+PT_LOAD, PT_DYNAMIC, PT_INTERP, PT_NOTE = 1, 2, 3, 4
+SHT_NULL, SHT_NOBITS, SHT_DYNSYM = 0, 8, 11
+MACHINES = {  # e_machine, as <elf.h> names it
+    2: "EM_SPARC",
+    3: "EM_386",
+    4: "EM_68K",
+    8: "EM_MIPS",
+    15: "EM_PARISC",
+    18: "EM_SPARC32PLUS",
+    20: "EM_PPC",
+    21: "EM_PPC64",
+    22: "EM_S390",
+    40: "EM_ARM",
+    42: "EM_SH",
+    43: "EM_SPARCV9",
+    50: "EM_IA_64",
+    62: "EM_X86_64",
+    92: "EM_OPENRISC",
+    93: "EM_ARC_COMPACT",
+    94: "EM_XTENSA",
+    164: "EM_QDSP6",
+    183: "EM_AARCH64",
+    189: "EM_MICROBLAZE",
+    190: "EM_CUDA",
+    195: "EM_ARC_COMPACT2",
+    224: "EM_AMDGPU",
+    243: "EM_RISCV",
+    247: "EM_BPF",
+    252: "EM_CSKY",
+    258: "EM_LOONGARCH",
+}
+
+DT_NULL, DT_NEEDED, DT_HASH, DT_STRTAB, DT_SYMTAB, DT_RELA, DT_STRSZ = 0, 1, 4, 5, 6, 7, 10
+DT_INIT, DT_FINI, DT_SONAME, DT_RPATH, DT_REL, DT_JMPREL, DT_INIT_ARRAY, DT_FINI_ARRAY = 12, 13, 14, 15, 17, 23, 25, 26
+DT_RUNPATH, DT_FLAGS, DT_RELR = 29, 30, 36
+DT_GNU_HASH, DT_DEPAUDIT, DT_AUDIT, DT_VERSYM, DT_FLAGS_1 = 0x6FFFFEF5, 0x6FFFFEFB, 0x6FFFFEFC, 0x6FFFFFF0, 0x6FFFFFFB
+DT_VERDEF, DT_VERDEFNUM, DT_VERNEED, DT_VERNEEDNUM = 0x6FFFFFFC, 0x6FFFFFFD, 0x6FFFFFFE, 0x6FFFFFFF
+DT_AUXILIARY, DT_FILTER = 0x7FFFFFFD, 0x7FFFFFFF
+# Tags of the gABI and of GNU whose value is no string; any other may be one.
+NO_STRINGS = frozenset(
+    (*range(2, 14), *range(16, 29), DT_FLAGS, *range(32, 38), 0x6FFFFEF6, 0x6FFFFEF7, DT_GNU_HASH)
+) | frozenset((DT_VERSYM, 0x6FFFFFF9, 0x6FFFFFFA, DT_FLAGS_1, DT_VERDEF, DT_VERDEFNUM, DT_VERNEED, DT_VERNEEDNUM))
+# Tags whose strings this project edits.
+EDITABLE = frozenset((DT_NEEDED, DT_SONAME, DT_RPATH, DT_RUNPATH))
+# Tags whose value is where a table begins.
+TABLES = frozenset(
+    (DT_STRTAB, DT_HASH, DT_GNU_HASH, DT_VERSYM, DT_VERNEED, DT_VERDEF, DT_RELA, DT_REL, DT_JMPREL, DT_RELR)
+) | frozenset((DT_INIT, DT_FINI, DT_INIT_ARRAY, DT_FINI_ARRAY))
+
+
+class Broken(Exception):
+    """A breach of the format; becomes MalformedElf once the path is known."""
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """How the tables of one class and byte order are packed (gABI, "ELF Header" and on; GNU symbol versioning)."""
+
+    header: (
+        struct.Struct
+    )  # e_type, e_machine, e_phoff, e_shoff, e_ehsize, e_phentsize, e_phnum, e_shentsize, e_shnum, e_shstrndx
+    segment: struct.Struct
+    section: struct.Struct  # sh_name, sh_type, sh_addr, sh_offset, sh_size, sh_link
+    tag: struct.Struct
+    symbol: int  # bytes an entry; st_name is its first word
+    need: struct.Struct  # vn_cnt, vn_file, vn_aux, vn_next
+    need_version: struct.Struct  # vna_name, vna_next
+    definition: struct.Struct  # vd_cnt, vd_aux, vd_next
+    definition_name: struct.Struct  # vda_name, vda_next
+
+
+def _layout(bits: int, order: str) -> Layout:
+    wide = bits == 64
+    return Layout(
+        struct.Struct(order + ("HH12xQQ4xHHHHHH" if wide else "HH8xII4xHHHHHH")),
+        struct.Struct(order + ("I4xQQ8xQ16x" if wide else "III4xI12x")),
+        struct.Struct(order + ("II8xQQQI20x" if wide else "II4xIIII12x")),
+        struct.Struct(order + ("QQ" if wide else "II")),
+        24 if wide else 16,
+        struct.Struct(order + "2xHIII"),
+        struct.Struct(order + "8xII"),
+        struct.Struct(order + "6xH4xII"),
+        struct.Struct(order + "II"),
+    )
+
+
+LAYOUTS = {(bits, order): _layout(bits, order) for bits in (32, 64) for order in "<>"}
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A program header: p_type, p_offset, p_vaddr and p_filesz."""
+
+    type: int
+    offset: int
+    address: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A section header: sh_name, sh_type, sh_addr, sh_offset, sh_size and sh_link."""
+
+    name: int
+    type: int
+    address: int
+    offset: int
+    size: int
+    link: int
+
+
+class Image:
+    """An open ELF file. Raises Broken where it is none, or not whole."""
+
+    def __init__(self, descriptor: int) -> None:
+        self.descriptor = descriptor
+        self.size = os.fstat(descriptor).st_size
+        self._head = os.pread(descriptor, HEAD, 0)
+        ident = self.read(0, 16, "the identification")
+        bits, order = {1: 32, 2: 64}.get(ident[4]), {1: "<", 2: ">"}.get(ident[5])
+        if bits is None or order is None:
+            raise Broken(f"class {ident[4]} and byte order {ident[5]} mean nothing")
+        self.bits, self.order = bits, order
+        self.layout = layout = LAYOUTS[bits, order]
+        header = layout.header.unpack(self.read(16, layout.header.size, "the file header"))
+        self.type, machine, self._phoff, self._shoff, self._ehsize, self._phentsize, self._phnum = header[:7]
+        self._shentsize, self._shnum, self.names_section = header[7:]
+        self.machine = MACHINES.get(machine, f"machine {machine}")
+        self.abi = Abi(bits, order == "<", self.machine, 0 if ident[7] == OSABI_GNU else ident[7])
+        self.sections = self._sections()
+        self.segments = self._segments()
+
+    def read(self, offset: int, size: int, what: str) -> bytes:
+        if offset < 0 or size < 0 or offset + size > self.size:
+            raise Broken(f"{what} at {offset:#x}, {size} bytes, reaches past the end of the file at {self.size:#x}")
+        if offset + size <= len(self._head):
+            return self._head[offset : offset + size]
+        data = os.pread(self.descriptor, size, offset)
+        if len(data) != size:
+            raise Broken(f"{what} at {offset:#x} ended after {len(data)} of {size} bytes")
+        return data
+
+    def text(self, offset: int, size: int, what: str) -> str:
+        """A path that ends at the first zero byte, or where no path could go on."""
+        return os.fsdecode(self.read(offset, min(size, PATH_MAX), what).partition(b"\0")[0])
+
+    def _segments(self) -> tuple[Segment, ...]:
+        if self._phnum == PN_XNUM:
+            raise Broken("the count of program headers lies in a section header (PN_XNUM), which no loader reads")
+        if not self._phoff:
+            return ()
+        entry, stride = self.layout.segment, self._phentsize
+        if self._phnum and stride < entry.size:
+            raise Broken(f"the program header table has entries of {stride} bytes, {entry.size} are needed")
+        data = self.read(self._phoff, self._phnum * stride, "the program header table")
+        return tuple(Segment(*entry.unpack_from(data, at)) for at in range(0, self._phnum * stride, stride or 1))
+
+    def _sections(self) -> tuple[Section, ...]:
+        """The section headers, or none where the table is stripped or does not fit: the loader never looks."""
+        entry = self.layout.section
+        if not self._shoff or not self._shnum or self._shentsize != entry.size:
+            return ()
+        try:
+            table = self.read(self._shoff, self._shnum * entry.size, "the section header table")
+        except Broken:
+            return ()
+        return tuple(itertools.starmap(Section, entry.iter_unpack(table)))
+
+    def offset(self, address: int, what: str) -> int:
+        """The file offset that the loader maps to an address (gABI, PT_LOAD)."""
+        for segment in self.segments:
+            if segment.type == PT_LOAD and segment.address <= address < segment.address + segment.size:
+                return segment.offset + address - segment.address
+        raise Broken(f"{what} at address {address:#x} lies in no loaded segment")
+
+    def end(self) -> int:
+        """The first byte that no header describes."""
+        ends = [
+            self._ehsize,
+            self._phoff + self._phnum * self._phentsize,
+            self._shoff + self._shnum * self._shentsize,
+            *(segment.offset + segment.size for segment in self.segments),
+            *(section.offset + section.size for section in self.sections if section.type not in (SHT_NOBITS, SHT_NULL)),
+        ]
+        return int(max(ends))
+
+    def payload(self) -> int:
+        """How many bytes follow `end`, without the zeros that tools pad with."""
+        end = self.end()
+        if end >= self.size:
+            return 0
+        position, last = end, 0
+        while piece := os.pread(self.descriptor, 1 << 20, position):
+            if kept := len(piece.rstrip(b"\0")):
+                last = position + kept - end
+            position += len(piece)
+        return last
+
+    def library_names(self) -> tuple[str, ...]:
+        """Every string in the file that reads like the bare name of a shared library, once, sorted."""
+        found = set()
+        with mmap.mmap(self.descriptor, 0, prot=mmap.PROT_READ) as data:
+            for match in LIBRARY_NAME.finditer(data):
+                before = data[match.start() - 1 : match.start()]
+                if not (before.isalnum() or before in IN_NAME):
+                    found.add(os.fsdecode(match[0][:-1]))
+        return tuple(sorted(found))
+
+    def dynamic(self) -> "Dynamic | None":
+        """The dynamic section, or None for what has none; empty where only its header was kept."""
+        for segment in self.segments:
+            if segment.type == PT_DYNAMIC:
+                return Dynamic(self, segment)
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class VersionNeed:
+    """One Elfxx_Verneed: where it lies in the file, the vn_file offset, and the vna_name offsets below it."""
+
+    position: int
+    file: int
+    names: tuple[int, ...]
+
+
+class Dynamic:
+    """The dynamic section of an image and the string table that it names. `tags` are (d_tag, d_val), before DT_NULL."""
+
+    def __init__(self, image: Image, segment: Segment) -> None:
+        self.image, self.segment = image, segment
+        nobits = any(section.type == SHT_NOBITS and section.address == segment.address for section in image.sections)
+        self.empty = nobits or segment.size == 0
+        self.tags: list[tuple[int, int]] = []
+        self.strings = b""
+        self.strings_offset = 0
+        if self.empty:
+            return
+        entry = image.layout.tag
+        data = image.read(segment.offset, segment.size - segment.size % entry.size, "the dynamic section")
+        self.tags = list(itertools.takewhile(lambda row: row[0] != DT_NULL, entry.iter_unpack(data)))
+        table, length = self.value(DT_STRTAB), self.value(DT_STRSZ)
+        if table is not None and length is not None:
+            self.strings_offset = image.offset(table, "the string table")
+            self.strings = image.read(self.strings_offset, length, "the string table")
+
+    def value(self, tag: int) -> int | None:
+        return next((value for name, value in self.tags if name == tag), None)
+
+    def string(self, offset: int, what: str) -> str:
+        end = self.strings.find(b"\0", offset) if offset < len(self.strings) else -1
+        if end < 0:
+            raise Broken(f"{what} at {offset:#x} is not in the string table of {len(self.strings):#x} bytes")
+        if end - offset > LONGEST:
+            raise Broken(f"{what} at {offset:#x} is {end - offset} bytes long, which no path is")
+        return os.fsdecode(self.strings[offset:end])
+
+    def all_strings(self, tag: int, what: str) -> tuple[str, ...]:
+        return tuple(self.string(value, what) for name, value in self.tags if name == tag)
+
+    def last_string(self, tag: int, what: str) -> str | None:
+        found = self.all_strings(tag, what)
+        return found[-1] if found else None
+
+    def filters(self) -> tuple[str, ...]:
+        """What is searched for beside NEEDED: DT_FILTER, DT_AUXILIARY, and the lists of DT_AUDIT and DT_DEPAUDIT."""
+        audits = self.all_strings(DT_AUDIT, "DT_AUDIT") + self.all_strings(DT_DEPAUDIT, "DT_DEPAUDIT")
+        names = tuple(name for text in audits for name in text.split(":") if name)
+        return self.all_strings(DT_FILTER, "DT_FILTER") + self.all_strings(DT_AUXILIARY, "DT_AUXILIARY") + names
+
+    def version_needs(self) -> Iterator[VersionNeed]:
+        """The version needs, in their order (GNU symbol versioning, Elfxx_Verneed)."""
+        address, count = self.value(DT_VERNEED), self.value(DT_VERNEEDNUM)
+        if address is None or count is None:
+            return
+        layout, position = self.image.layout, self.image.offset(address, "the version needs")
+        left = MOST_VERSIONS
+        for _ in range(count):
+            versions, file, auxiliary, following = self._entry(layout.need, position, "a version need")
+            left -= versions
+            if left < 0:
+                raise Broken(f"the version needs count more than {MOST_VERSIONS} versions")
+            names = self._chain(layout.need_version, position + auxiliary, versions, "a needed version")
+            yield VersionNeed(position, file, tuple(names))
+            if not following:
+                return
+            position += following
+
+    def version_definitions(self) -> Iterator[int]:
+        """Each vda_name offset (GNU symbol versioning, Elfxx_Verdaux)."""
+        address, count = self.value(DT_VERDEF), self.value(DT_VERDEFNUM)
+        if address is None or count is None:
+            return
+        layout, position = self.image.layout, self.image.offset(address, "the version definitions")
+        left = MOST_VERSIONS
+        for _ in range(count):
+            versions, auxiliary, following = self._entry(layout.definition, position, "a version definition")
+            left -= versions
+            if left < 0:
+                raise Broken(f"the version definitions count more than {MOST_VERSIONS} versions")
+            yield from self._chain(layout.definition_name, position + auxiliary, versions, "a version's name")
+            if not following:
+                return
+            position += following
+
+    def _chain(self, entry: struct.Struct, position: int, count: int, what: str) -> Iterator[int]:
+        """The names of a list of entries that end with their name and the distance to the next."""
+        for _ in range(count):
+            name, following = self._entry(entry, position, what)
+            yield name
+            if not following:
+                return
+            position += following
+
+    def _entry(self, entry: struct.Struct, position: int, what: str) -> tuple[int, ...]:
+        return entry.unpack(self.image.read(position, entry.size, what))
+
+    def references(self) -> set[int]:
+        """Every offset in the string table that something refers to."""
+        found = self.fixed_references()
+        found.update(value for tag, value in self.tags if tag in EDITABLE)
+        found.update(need.file for need in self.version_needs())
+        return found
+
+    def fixed_references(self) -> set[int]:
+        """Those of the references that name no file and no search path; a tag that is not known is taken for one."""
+        found = set(self.symbols())
+        found.update(value for tag, value in self.tags if tag not in NO_STRINGS and tag not in EDITABLE)
+        for need in self.version_needs():
+            found.update(need.names)
+        found.update(self.version_definitions())
+        return found
+
+    def symbols(self) -> Sequence[int]:
+        """The st_name of each dynamic symbol.
+
+        No tag holds their number: .dynsym's header does where there are sections; else the table ends, at the latest,
+        where the next table that the dynamic section names begins.
+        """
+        image, address = self.image, self.value(DT_SYMTAB)
+        if address is None:
+            return ()
+        start = image.offset(address, "the symbol table")
+        for section in image.sections:
+            if section.type == SHT_DYNSYM and section.address == address:
+                size = section.size
+                break
+        else:
+            addresses = [segment.address + segment.size for segment in image.segments if segment.type == PT_LOAD]
+            addresses += [value for tag, value in self.tags if tag in TABLES]
+            size = min(value for value in addresses if value > address) - address
+        entry = image.layout.symbol
+        words = array("I", image.read(start, size - size % entry, "the symbol table"))
+        if (image.order == "<") != (sys.byteorder == "little"):
+            words.byteswap()
+        return words[:: entry // 4]
