@@ -106,6 +106,8 @@ let
         "builder"
         "realBuilder"
         "args"
+        # no configure script is told of platforms here
+        "configurePlatforms"
       ];
       clash = builtins.attrNames (builtins.intersectAttrs env kept);
     in
