@@ -7,6 +7,7 @@ from typing import Generic, TypeVar
 
 from nix_harden.model import ABSENT, File, Kind, Object, Resolution
 from nix_harden.names import ALLOCATORS, DRIVERS, LIBC, LOADERS, RUNTIMES
+from nix_harden.search import NUKED, own_text
 from nix_harden.settings import Settings, matches
 
 Case = TypeVar("Case")
@@ -226,6 +227,11 @@ NEEDED_RULES: tuple[Rule[NeededCase], ...] = (
         finding=True,
     ),
     Rule("outside the store", "other machines may not have that file", _outside),
+    Rule(
+        "reference removed",
+        "the build overwrote a hash in the search path, so as not to refer to what lies there; a bound name would",
+        lambda case, _: _when(case.resolution.how == "the inputs" and bool(NUKED.search(own_text(case.object)[0]))),
+    ),
     Rule(
         "may be overridden",
         "a directory that comes first in the search path is not in the store, so it may hold the name at run time",

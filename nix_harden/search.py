@@ -16,6 +16,8 @@ PLATFORMS = {
 }
 # Where NixOS puts the libraries of the system's own graphics drivers, before those of the store.
 DRIVER_DIRECTORIES = ("/run/opengl-driver/lib", "/run/opengl-driver-32/lib")
+# What nuke-refs and remove-references-to leave of a store path: a hash of nothing but e.
+NUKED = re.compile(r"/e{32}-")
 MUSL_VOID = re.compile(r"\$(?!ORIGIN|\{ORIGIN\})")
 # The value of $LIB in glibc's loader, beside the names of the tokens: behind them, or before them on POWER.
 LIB_TOKEN = re.compile(rb"\0LIB\0+(lib[^\0]*)\0|\0(lib[^\0]*)\0+ORIGIN\0+PLATFORM\0")

@@ -1,18 +1,15 @@
 """The way back: absolute names become bare again, and the search path gets the directories that they named; pure."""
 
 import os
-import re
 from collections.abc import Mapping, Sequence
 
 from nix_harden.catalog import Catalog
 from nix_harden.model import Candidate, Decision, Edit, File, Object, PathAction, Plan, Verdict
 from nix_harden.policy import FILE_RULES, FileCase, first
 from nix_harden.resolve import own_search
-from nix_harden.search import expand, own_text
+from nix_harden.search import NUKED, expand, own_text
 from nix_harden.settings import Settings
 
-# What nuke-refs and remove-references-to leave of a store path: a hash of nothing but e.
-NUKED = re.compile(r"/e{32}-")
 UNBOUND = "was bound"
 AMBIGUOUS = "no order of the search path leads each bare name to its own file"
 

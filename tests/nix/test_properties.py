@@ -100,9 +100,7 @@ def test_a_closure_shrinks_by_what_a_search_path_named_in_vain(nix: Nix, mode: s
     assert "unused" not in requisites(nix, hardened)
 
 
-@pytest.mark.parametrize(
-    ("package", "before", "after"), [("opener", "not found\n", "opened\n"), ("lost", "", "1\n"), ("removed", "", "1\n")]
-)
+@pytest.mark.parametrize(("package", "before", "after"), [("opener", "not found\n", "opened\n"), ("lost", "", "1\n")])
 @pytest.mark.parametrize("mode", HARDENED)
 def test_a_closure_grows_by_what_a_program_did_not_find(
     nix: Nix, mode: str, package: str, before: str, after: str
@@ -113,6 +111,14 @@ def test_a_closure_grows_by_what_a_program_did_not_find(
     assert "a" not in references(nix, plain)
     assert said(plain / "bin" / package)[1] == before
     assert said(hardened / "bin" / package) == (0, after, "")
+
+
+@pytest.mark.parametrize("mode", HARDENED)
+def test_a_reference_that_a_build_removed_stays_removed(nix: Nix, mode: str) -> None:
+    """What lies among the inputs was not to be referred to: the name stays bare."""
+    plain, hardened = build(nix, "removed.plain", f"removed.{mode}")
+    assert references(nix, hardened) == references(nix, plain)
+    assert said(hardened / "bin/removed")[0] == said(plain / "bin/removed")[0] == 127
 
 
 @pytest.mark.parametrize("mode", MODES)
