@@ -44,6 +44,7 @@ stdenv.mkDerivation {
     "-Dintrospection=disabled"
   ];
 
+  # The slow ones, fuzzers among them, take as long as all others.
   doCheck = true;
   mesonCheckFlags = [
     "--no-suite"
