@@ -4,10 +4,9 @@ appendToVar preConfigurePhases autoreconfPhase
 
 autoreconfPhase() {
   runHook preAutoreconf
+  : "${autoreconfFlags:=--install --force --verbose}"
   local -a flagsArray=()
-  concatTo flagsArray autoreconfFlags='--install --force --verbose'
-  # A default is one word
-  # shellcheck disable=SC2086
-  autoreconf ${flagsArray[*]}
+  concatTo flagsArray autoreconfFlags
+  autoreconf "${flagsArray[@]}"
   runHook postAutoreconf
 }
