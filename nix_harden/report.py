@@ -92,6 +92,11 @@ def remarks(plan: Plan, settings: Settings) -> Iterator[str]:
             yield f"{NAME}: warning: hardenNeededBind names {name}, which no file here needs"
 
 
+def written(files: int, in_place: int) -> str:
+    """How many files were written, and in which of the two ways."""
+    return f"{NAME}: {count(files, 'file', 'files')} written, {in_place} in place and {files - in_place} by patchelf"
+
+
 def still_absolute(plan: Plan) -> Iterator[str]:
     """A sentence for each name that unharden could not make bare."""
     for decision in plan.decisions:

@@ -1,70 +1,89 @@
-"""Carry out a plan: each file is written aside, read again, compared with its edit, and only then put in place by rename(2)."""
+"""Carry out a plan: each file is edited aside, read again, compared with its edit, and only then put in place by rename(2)."""
 
 import contextlib
+import fcntl
 import os
 import shutil
 import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from nix_harden.elf import read_contents, read_object, read_stale
+from nix_harden.elf import read_contents, read_object, read_stale, read_table
 from nix_harden.errors import HardenError, MalformedElf, ReadError, SeveralErrors, ToolError, WriteError
-from nix_harden.model import COPY, Edit, Object, PathAction
-from nix_harden.patchelf import arguments
+from nix_harden.model import COPY, Edit, Object, PathAction, Write
+from nix_harden.patchelf import arguments, find
+from nix_harden.place import place
 from nix_harden.process import run
+from nix_harden.settings import Settings
+
+FICLONE = 0x40049409  # <linux/fs.h>
+LARGEST_COPY = 1 << 30
 
 
-def write_all(edits: Sequence[Edit], program: str, jobs: int, store: str) -> None:
-    """Make every edit with the patchelf at `program`, `jobs` at once.
+def write_all(edits: Sequence[Edit], settings: Settings) -> int:
+    """Make every edit, `settings.jobs` at once, and answer how many were made in place.
 
-    A file whose edit fails stays as it was, the others are done; then SeveralErrors tells of all.
+    A file whose edit fails stays as it was, the others are done; then SeveralErrors tells of all. Raises ToolError before anything
+    is written where a file needs patchelf, and there is none that may be used.
     """
     errors: list[HardenError] = []
-    with tempfile.TemporaryDirectory(prefix="nix-harden-") as scratch, ThreadPoolExecutor(max_workers=jobs) as pool:
+    with (
+        tempfile.TemporaryDirectory(prefix="nix-harden-") as scratch,
+        ThreadPoolExecutor(max_workers=settings.jobs) as pool,
+    ):
 
-        def attempt(edit: Edit) -> None:
+        def attempt(edit: Edit, writes: tuple[Write, ...] | None) -> None:
             try:
-                write(edit, program, scratch, store)
+                write(edit, writes, program, scratch, settings.store)
             except HardenError as error:
                 errors.append(error)
 
         try:
-            list(pool.map(attempt, edits))
+            planned = list(pool.map(writes_in_place, edits))
+            program = find(settings.patchelf) if None in planned else ""
+            list(pool.map(attempt, edits, planned))
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
     if errors:
         raise SeveralErrors(tuple(sorted(errors, key=str)))
+    return len(planned) - planned.count(None)
 
 
-def write(edit: Edit, program: str, scratch: str, store: str) -> None:
+def write(edit: Edit, writes: tuple[Write, ...] | None, program: str, scratch: str, store: str) -> None:
     """Replace one file, and every hard link to it, by its edited copy: mode, owner and times are kept.
 
-    Paths of `store` in strings that the edit has put out of use are blanked: Nix would take them for references.
+    The copy gets `writes`, or is what the patchelf `program` makes of the file where there are none. Paths of `store`
+    in strings that the edit has put out of use are blanked: Nix would take them for references.
     The copy is made in `scratch`, and brought beside the file only where rename(2) does not lead from there to it: so a kill
-    leaves nothing in an output but, there, what the next run clears away. Raises WriteError; the file is then whole and old, and no copy stays behind.
+    leaves nothing in an output but, there, what the next run clears away. Raises WriteError; the file is then whole and old, and
+    no copy stays behind.
     """
     path = edit.paths[0]
     copies: list[str] = []
     replaced: list[str] = []
     try:
-        place = scratch if _is_linked(path, scratch) else os.path.dirname(path)
-        copy = _temporary(scratch)
+        directory = scratch if _is_linked(path, scratch) else os.path.dirname(path)
+        copy = _temporary(directory if writes is not None else scratch)
         copies.append(copy)
-        run([program, *arguments(edit), "--output", copy, path])
+        if writes is not None:
+            clone(path, copy)
+            _apply(writes, copy)
+        else:
+            run([program, *arguments(edit), "--output", copy, path])
         _blank(copy, store)
-        _verify(edit, copy)
-        if place != scratch:
-            made, copy = copy, _temporary(place)
+        verify(edit, copy)
+        if os.path.dirname(copy) != directory:
+            made, copy = copy, _temporary(directory)
             copies.append(copy)
-            shutil.copyfile(made, copy)
+            clone(made, copy)
             os.unlink(made)
             copies.remove(made)
         status = os.lstat(path)
         os.chown(copy, status.st_uid, status.st_gid)
         shutil.copystat(path, copy)
         for _ in edit.paths[1:]:
-            link = _temporary(place)
+            link = _temporary(directory)
             copies.append(link)
             os.unlink(link)
             os.link(copy, link)
@@ -79,6 +98,38 @@ def write(edit: Edit, program: str, scratch: str, store: str) -> None:
         for copy in copies:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(copy)
+
+
+def writes_in_place(edit: Edit) -> tuple[Write, ...] | None:
+    """What is to be written where nothing moves; None where there is no room, or the table may not be edited."""
+    table = read_table(edit.paths[0])
+    return place(table, edit) if table is not None else None
+
+
+def _run_patchelf(program: str, edit: Edit, copy: str) -> None:
+    try:
+        run([program, *arguments(edit), "--output", copy, edit.paths[0]])
+    except ToolError as error:
+        raise WriteError(edit.paths[0], str(error)) from error
+
+
+def clone(source: str, target: str) -> None:
+    """Make an existing empty file a copy of another: sharing its blocks where the file system can (ioctl_ficlone(2)), else within the kernel."""
+    with open(source, "rb") as old, open(target, "r+b") as new:
+        with contextlib.suppress(OSError):
+            fcntl.ioctl(new, FICLONE, old.fileno())
+            return
+        with contextlib.suppress(OSError):  # what it refuses or leaves is read and written
+            while os.copy_file_range(old.fileno(), new.fileno(), LARGEST_COPY):
+                pass
+        shutil.copyfileobj(old, new, 1 << 20)
+
+
+def _apply(writes: Sequence[Write], path: str) -> None:
+    with open(path, "r+b", buffering=0) as file:
+        for each in writes:
+            file.seek(each.position)
+            file.write(each.data)
 
 
 def _blank(path: str, store: str) -> None:
@@ -137,21 +188,21 @@ def expected(edit: Edit) -> dict[str, object]:
     }
 
 
-def _verify(edit: Edit, copy: str) -> None:
+def verify(edit: Edit, copy: str) -> None:
     """Read the edited copy and compare it with what was asked for: the strings named, and all others untouched."""
     after = read_object(copy)
     if after is None:
-        raise WriteError(edit.paths[0], "patchelf left no ELF file")
+        raise WriteError(edit.paths[0], "the edit left no ELF file")
     _compare(edit, after)
     old, new = read_contents(edit.paths[0]), read_contents(copy)
     if old is None or new is None or old.spoilt(new):
-        raise WriteError(edit.paths[0], "patchelf changed a symbol's or version's name, or a flag")
+        raise WriteError(edit.paths[0], "the edit changed a symbol's or version's name, or a flag")
 
 
 def _compare(edit: Edit, after: Object) -> None:
     for field, wanted in expected(edit).items():
         if (found := getattr(after, field)) != wanted:
-            raise WriteError(edit.paths[0], f"patchelf left {field} {found!r} instead of {wanted!r}")
+            raise WriteError(edit.paths[0], f"the edit left {field} {found!r} instead of {wanted!r}")
     if (
         stray := set(after.version_files)
         - set(after.needed)

@@ -21,9 +21,10 @@ from faults import mutate, seeds
 
 from nix_harden import write as writer
 from nix_harden.catalog import Catalog, Read
-from nix_harden.elf import read_contents, read_loadable, read_object, read_stale
+from nix_harden.elf import read_contents, read_loadable, read_object, read_stale, read_table
 from nix_harden.errors import HardenError, MalformedElf
 from nix_harden.model import Edit, File, Object, PathAction
+from nix_harden.place import place
 from nix_harden.plan import make_plan
 from nix_harden.settings import Settings, from_environ
 from nix_harden.unbind import make_plan as make_unbind_plan
@@ -92,13 +93,32 @@ class Target:
             for edit in plan.edits:
                 writer.expected(edit)
                 self.counts["planned"] += 1
+                self.place(path, edit)
+
+    def place(self, path: str, edit: Edit) -> None:
+        """Make an edit in place, and read it again as the writer does."""
+        with contextlib.suppress(MalformedElf):
+            table = read_table(path)
+            writes = place(table, edit) if table is not None else None
+            if writes is None:
+                return
+            changed = bytearray(self.data)
+            for each in writes:
+                changed[each.position : each.position + len(each.data)] = each.data
+            assert len(changed) == len(self.data), "in place means that nothing is added"
+            Path(self.old).write_bytes(changed)
+            try:
+                writer.verify(edit, self.old)
+                self.counts["in place"] += 1
+            except HardenError:
+                self.counts["in place, refused"] += 1
 
     def reread(self, name: str) -> None:
         """Give the input to the writer as what patchelf wrote; it must keep the old file, or take the whole new one."""
         old = self.made[name]
         Path(self.old).write_bytes(old)
         try:
-            writer.write(self.edits[name], "patchelf", self.scratch, STORE)
+            writer.write(self.edits[name], None, "patchelf", self.scratch, STORE)
         except HardenError:
             kept = old
             self.counts["kept"] += 1
@@ -110,6 +130,10 @@ class Target:
     def patchelf(self, argv: list[str]) -> str:
         Path(argv[-2]).write_bytes(self.data)
         return ""
+
+    def be_patchelf(self) -> None:
+        """Stand in for patchelf from now on."""
+        setattr(writer, "run", self.patchelf)  # noqa: B010
 
     def all(self, name: str, data: bytes) -> None:
         """Do all this with an input in the place of the seed `name`."""
@@ -142,7 +166,7 @@ def run(inputs: int, number: int, finds: Path) -> tuple[collections.Counter[str]
     with workplace() as directory:
         made = seeds.make(directory / "seeds")
         target = Target(directory, made)
-        setattr(writer, "run", target.patchelf)  # noqa: B010
+        target.be_patchelf()
         mutator = mutate.Mutator(mutate.all_seeds(made), number)
         signal.signal(signal.SIGALRM, on_alarm)
         began = time.monotonic()

@@ -15,8 +15,6 @@ with atheris.instrument_imports(include=["nix_harden"]):
 
 from faults import mutate, seeds
 
-from nix_harden import write as writer
-
 
 def main() -> None:
     inputs, number, finds = int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3])
@@ -30,7 +28,7 @@ def main() -> None:
         for index, data in enumerate(made.values()):
             (corpus / str(index)).write_bytes(bytes([index]) + data)
         target = fuzz.Target(directory, made)
-        setattr(writer, "run", target.patchelf)  # noqa: B010
+        target.be_patchelf()
         mutator = mutate.Mutator(mutate.all_seeds(made), number)
         signal.signal(signal.SIGALRM, fuzz.on_alarm)
         done = 0

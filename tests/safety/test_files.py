@@ -85,7 +85,7 @@ def test_only_options_that_keep_every_other_string_are_given_to_patchelf(store: 
     script.chmod(0o755)
     store.harden(it, environ={"NIX_HARDEN_PATCHELF": str(script)})
     options = {word for word in log.read_text().splitlines() if word.startswith("--")}
-    assert options == {"--version", "--set-soname", "--replace-needed", "--set-rpath", "--output"}
+    assert options <= {"--version", "--set-soname", "--replace-needed", "--set-rpath", "--output"}
 
 
 def test_the_name_in_the_librarys_own_output_is_bound_where_another_output_links_to_it(store: Store) -> None:
