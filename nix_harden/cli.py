@@ -149,10 +149,11 @@ def hook(arguments: argparse.Namespace) -> int:
 
 def _read(settings: Settings) -> "Read":
     from nix_harden.catalog import read_outputs
-    from nix_harden.write import remove_leftovers
 
     read = read_outputs(settings.outputs)
-    if not settings.dry_run:
+    if read.leftovers and not settings.dry_run:
+        from nix_harden.write import remove_leftovers
+
         remove_leftovers(read.leftovers)
     return read
 

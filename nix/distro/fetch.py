@@ -2,6 +2,7 @@
 """Put the upstream sources of the distribution into the Nix store, by the host's own apt.
 
 fetch.py                 fetch what the store lacks
+fetch.py NAME...         fetch what it lacks for these packages
 fetch.py NAME=SOURCE...  pin packages/NAME/source.json to what Debian's source package SOURCE has now
 
 Debian's source packages hold upstream's release unchanged or, where the version says dfsg, without files that are not
@@ -152,9 +153,10 @@ def fetch(apt: Apt, pin: Pin) -> None:
 
 def main(arguments: list[str]) -> None:
     with tempfile.TemporaryDirectory() as home:
-        if arguments:
-            apt = Apt(Path(home))
-            for argument in arguments:
+        pinned = [argument for argument in arguments if "=" in argument]
+        apt = Apt(Path(home)) if pinned else None
+        if apt is not None:
+            for argument in pinned:
                 name, _, source = argument.partition("=")
                 offers = apt.offers(source)
                 if not offers:
@@ -163,9 +165,11 @@ def main(arguments: list[str]) -> None:
                 pin = Pin(source, upstream_version(offer.version), offer.file, offer.sha256)
                 (PACKAGES / name).mkdir(exist_ok=True)
                 (PACKAGES / name / "source.json").write_text(json.dumps(pin._asdict(), indent=2) + "\n")
-        pins = [Pin(**json.loads(file.read_text())) for file in sorted(PACKAGES.glob("*/source.json"))]
+        names = [argument.partition("=")[0] for argument in arguments]
+        files = [PACKAGES / name / "source.json" for name in names] or sorted(PACKAGES.glob("*/source.json"))
+        pins = [Pin(**json.loads(file.read_text())) for file in files if file.exists()]
         missing = [pin for pin in pins if not store_path(pin).exists()]
-        if missing and not arguments:
+        if missing and apt is None:
             apt = Apt(Path(home))
         for pin in missing:
             print(f"fetching {pin.file}", file=sys.stderr)

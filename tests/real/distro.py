@@ -126,7 +126,6 @@ def main() -> int:
         "--check", action="store_true", help="build each hardened package a second time: the same bytes?"
     )
     arguments = parser.parse_args()
-    subprocess.run([FETCH], env=nix.environment(), check=True)
     rows = list(compare(arguments.only, arguments.jobs, check=arguments.check))
     for line in table(rows):
         print(line)
@@ -136,6 +135,7 @@ def main() -> int:
 def compare(only: Sequence[str], jobs: int, *, check: bool = False) -> Iterator[Row]:
     """Build the packages, or those named with what they need, in each way, and look at each; what is done goes to stderr."""
     packages = load(only)
+    subprocess.run([FETCH, *(package.name for package in packages)], env=nix.environment(), check=True)
     seconds = {}
     for place, package in enumerate(packages, 1):
         times = []
