@@ -246,7 +246,7 @@ def _table(image: Image) -> StringTable | None:
     ]
     # vn_file follows vn_version and vn_cnt
     fields += [Field(Use.VERSION, need.position + 4, 4, need.file) for need in dynamic.version_needs()]
-    if any(start <= field.position < end for field in fields):
+    if any(start <= field.position < end or field.value >= len(dynamic.strings) for field in fields):
         return None
     fixed = frozenset(dynamic.fixed_references())
     return StringTable(start, dynamic.strings, image.order == "<", fixed, tuple(fields))

@@ -95,6 +95,8 @@ class Target:
                 self.counts["planned"] += 1
                 self.place(path, edit)
 
+        self.place(path, shortened(obj))
+
     def place(self, path: str, edit: Edit) -> None:
         """Make an edit in place, and read it again as the writer does."""
         with contextlib.suppress(MalformedElf):
@@ -147,6 +149,14 @@ class Target:
                 self.reread(name)
         finally:
             Path(path).write_bytes(self.made[name])
+
+
+def shortened(obj: Object) -> Edit:
+    """An edit that has room wherever it can be made: every name loses its first character, and a RUNPATH all of them."""
+    needed = tuple((name, name[1:]) for name in dict.fromkeys(obj.needed) if len(name) > 1)
+    soname = obj.soname[1:] if obj.soname and len(obj.soname) > 1 else None
+    action = PathAction.EMPTY if obj.runpath else PathAction.KEEP
+    return Edit((obj.path,), obj, soname, needed, action)
 
 
 def blanked(data: bytes, found: bytes) -> bytes:
