@@ -44,8 +44,9 @@ stdenv.mkDerivation {
     {
       argv = [
         "bin/infocmp"
-        "-1"
-        "xterm-256color"
+        "-d"
+        "vt100"
+        "xterm"
       ];
     }
     {
