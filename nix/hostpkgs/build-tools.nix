@@ -15,10 +15,9 @@ let
       pname,
       programs,
       setupHook ? null,
-      passthru ? { },
     }:
     hostDerivation {
-      inherit pname passthru setupHook;
+      inherit pname setupHook;
       __ignoreNulls = true;
       version = "host";
       script = ''
@@ -133,20 +132,6 @@ rec {
     ];
     setupHook = ./hooks/autoreconf.sh;
   };
-  bison = linkPrograms {
-    pname = "bison";
-    programs = [
-      "bison"
-      "m4"
-    ];
-  };
-  flex = linkPrograms {
-    pname = "flex";
-    programs = [
-      "flex"
-      "m4"
-    ];
-  };
   gettext = linkPrograms {
     pname = "gettext";
     programs = [
@@ -159,14 +144,6 @@ rec {
     pname = "gnum4";
     programs = [ "m4" ];
     passthru.meta.mainProgram = "m4";
-  };
-  gperf = copyPrograms {
-    pname = "gperf";
-    programs = [ "gperf" ];
-  };
-  perl = copyPrograms {
-    pname = "perl";
-    programs = [ "perl" ];
   };
   tcl = copyPrograms {
     pname = "tcl";

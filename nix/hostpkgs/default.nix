@@ -94,15 +94,11 @@ let
         ;
       inherit (buildTools)
         autoreconfHook
-        bison
         cmake
-        flex
         gettext
         gnum4
-        gperf
         meson
         ninja
-        perl
         pkg-config
         tcl
         ;
