@@ -29,12 +29,19 @@ stdenv.mkDerivation {
   doCheck = true;
   checkPhase = ''
     runHook preCheck
-    programs/test/selftest
+    # Clocks are wrong on a busy machine.
+    programs/test/selftest --exclude timing
     runHook postCheck
   '';
 
   passthru.programs = [
-    { argv = [ "bin/selftest" ]; }
+    {
+      argv = [
+        "bin/selftest"
+        "--exclude"
+        "timing"
+      ];
+    }
     {
       argv = [
         "bin/generic_sum"
