@@ -17,14 +17,15 @@ Unread = MalformedElf | ReadError
 LIB_DIRECTORIES = ("lib", "lib64", "lib32")
 PROPAGATED = ("nix-support/propagated-build-inputs", "nix-support/propagated-host-host-deps")
 HWCAPS = "glibc-hwcaps"
+POWER_VARIANTS = "altivec dfp power4 power5 power5+ power6 power6x power7 power8 power9 power10 ppc970 ppc-cell-be"
 # Directories of glibc before 2.37, one below the other (_dl_important_hwcaps): HWCAP_IMPORTANT and what AT_PLATFORM may say.
 LEGACY_VARIANTS = {
     "EM_X86_64": "haswell xeon_phi avx512_1 x86_64",
     "EM_386": "i686 i586 i486 i386 sse2",
     "EM_AARCH64": "aarch64 atomics",
     "EM_ARM": "vfp neon v4l v5l v6l v7l v8l",
-    "EM_PPC": "altivec dfp power4 power5 power5+ power6 power6x power7 power8 power9 power10 ppc970 ppc-cell-be",
-    "EM_PPC64": "altivec dfp power4 power5 power5+ power6 power6x power7 power8 power9 power10 ppc970 ppc-cell-be",
+    "EM_PPC": POWER_VARIANTS,
+    "EM_PPC64": POWER_VARIANTS,
     "EM_S390": "zarch ldisp eimm dfp te vx vxd vxe vxe2 z900 z990 z9-109 z10 z196 zEC12 z13 z14 z15 z16",
 }
 

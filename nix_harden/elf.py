@@ -103,6 +103,11 @@ def read_contents(path: str) -> Contents | None:
     return _with_image(path, _contents)
 
 
+def read_edited(path: str) -> tuple[Object, Contents | None] | None:
+    """What `read_object` and `read_contents` see, in one reading; raises as they do."""
+    return _with_image(path, lambda image: (_object(path, image), _contents(image)))
+
+
 def _with_image(path: str, use: Callable[[Image], T]) -> T | None:
     """Open `path` once, give it to `use` where it is ELF, close it, and name the path in whatever went wrong."""
     try:
@@ -122,7 +127,7 @@ def _with_image(path: str, use: Callable[[Image], T]) -> T | None:
 
 
 def _object(path: str, image: Image) -> Object:
-    dynamic = image.dynamic()
+    dynamic = image.dynamic
     interpreter = None
     for segment in image.segments:
         if segment.type == elf.PT_INTERP and segment.size:
@@ -167,11 +172,11 @@ def _opens_libraries(dynamic: Dynamic) -> bool:
         while at >= 0:
             places.add(at)
             at = dynamic.strings.find(name + b"\0", at + 1)
-    return bool(places) and not places.isdisjoint(dynamic.symbols())
+    return bool(places) and not places.isdisjoint(dynamic.symbols)
 
 
 def _loadable(path: str, image: Image) -> Loadable:
-    dynamic = image.dynamic()
+    dynamic = image.dynamic
     tags = dynamic.tags if dynamic is not None else []
     wants = tuple(
         (WANTS[tag], dynamic.string(value, WANTS[tag])) for tag, value in tags if dynamic is not None and tag in WANTS
@@ -218,11 +223,11 @@ def _dlopen_entries(text: bytes) -> Iterator[DlopenNote]:
 
 
 def _contents(image: Image) -> Contents | None:
-    dynamic = image.dynamic()
+    dynamic = image.dynamic
     if dynamic is None or dynamic.empty:
         return None
     return Contents(
-        symbols=dynamic.symbols(),
+        symbols=dynamic.symbols,
         versions=(*(name for need in dynamic.version_needs() for name in need.names), *dynamic.version_definitions()),
         names=frozenset(dynamic.fixed_references()),
         strings=dynamic.strings,
@@ -232,7 +237,7 @@ def _contents(image: Image) -> Contents | None:
 
 
 def _table(image: Image) -> StringTable | None:
-    dynamic = image.dynamic()
+    dynamic = image.dynamic
     if dynamic is None or dynamic.empty or not dynamic.strings.startswith(b"\0") or not dynamic.strings.endswith(b"\0"):
         return None
     segment, start, end = dynamic.segment, dynamic.strings_offset, dynamic.strings_offset + len(dynamic.strings)
@@ -273,7 +278,7 @@ def _is_alone(image: Image, dynamic: Dynamic) -> bool:
 
 
 def _stale(image: Image, store: bytes) -> tuple[tuple[int, int], ...]:
-    dynamic = image.dynamic()
+    dynamic = image.dynamic
     if dynamic is None or dynamic.empty or store not in dynamic.strings:
         return ()
     strings, start, used = dynamic.strings, dynamic.strings_offset, dynamic.references()

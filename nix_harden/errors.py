@@ -80,12 +80,9 @@ class ReferenceRefused(HardenError):
     def __str__(self) -> str:
         refusal = "does not allow" if self.allows else "forbids"
         words = f"{self.path}: {self.name} would be {self.new}, a reference of {self.output} to {self.target}, which {self.attribute} {refusal}"
-        add = f'add "{self.output}" to it' if self.target == "itself" else "add it there"
-        if self.name == "SONAME":
-            advice = [*([add] if self.allows else []), 'set hardenNeededMode = "needed"']
-        else:
-            advice = [*([add] if self.allows else []), "leave the name bare with hardenNeededExclude"]
-        return f"{words}; {', or '.join(advice)}"
+        add = f'add "{self.output}" to it, or ' if self.target == "itself" else "add it there, or "
+        mode, exclude = 'set hardenNeededMode = "needed"', "leave the name bare with hardenNeededExclude"
+        return f"{words}; {add if self.allows else ''}{mode if self.name == 'SONAME' else exclude}"
 
 
 @dataclass(eq=False)

@@ -5,6 +5,7 @@ Section headers say only what no segment says: where the file ends, and whether 
 read in bulk and in bounded pieces: never past the end of the file, never past an advertised size.
 """
 
+import functools
 import itertools
 import mmap
 import os
@@ -240,6 +241,7 @@ class Image:
                     found.add(os.fsdecode(match[0][:-1]))
         return tuple(sorted(found))
 
+    @functools.cached_property
     def dynamic(self) -> "Dynamic | None":
         """The dynamic section, or None for what has none; empty where only its header was kept."""
         for segment in self.segments:
@@ -357,13 +359,14 @@ class Dynamic:
 
     def fixed_references(self) -> set[int]:
         """Those of the references that name no file and no search path; a tag that is not known is taken for one."""
-        found = set(self.symbols())
+        found = set(self.symbols)
         found.update(value for tag, value in self.tags if tag not in NO_STRINGS and tag not in EDITABLE)
         for need in self.version_needs():
             found.update(need.names)
         found.update(self.version_definitions())
         return found
 
+    @functools.cached_property
     def symbols(self) -> Sequence[int]:
         """The st_name of each dynamic symbol.
 

@@ -65,20 +65,22 @@ def from_environ(environ: Mapping[str, str], settings: Settings) -> tuple[Limit,
 
 def refused(plan: Plan, limits: Sequence[Limit], settings: Settings) -> Iterator[ReferenceRefused]:
     """Each reference that the plan would add and a limit refuses, once, with the first file and name that bring it."""
-    outputs = {output.path: output.name for output in settings.outputs}
+    paths = {output.name: output.path for output in settings.outputs}
+    names = {path: name for name, path in paths.items()}
     told = set[tuple[str, str, str]]()
     for decision in plan.decisions:
-        for name, new in _names(decision):
+        output = decision.file.output
+        mine = [limit for limit in limits if limit.output == output]
+        for name, new in _names(decision) if mine else ():
             path = _store_path(new, settings.store)
-            for limit in limits:
-                own = next(output.path for output in settings.outputs if output.name == decision.file.output)
-                key = (limit.output, limit.attribute, path)
-                if limit.output != decision.file.output or not limit.refuses(path, own) or key in told:
+            for limit in mine:
+                key = (output, limit.attribute, path)
+                if key in told or not limit.refuses(path, paths[output]):
                     continue
                 told.add(key)
-                target = "itself" if path == own else outputs.get(path, path)
+                target = "itself" if path == paths[output] else names.get(path, path)
                 yield ReferenceRefused(
-                    decision.file.object.path, name, new, limit.output, target, limit.attribute, limit.allows
+                    decision.file.object.path, name, new, output, target, limit.attribute, limit.allows
                 )
 
 

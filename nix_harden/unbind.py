@@ -2,12 +2,13 @@
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from nix_harden.catalog import Catalog
-from nix_harden.model import Candidate, Decision, Edit, File, Object, PathAction, Plan, Verdict
+from nix_harden.model import Candidate, Decision, Edit, File, PathAction, Plan, Verdict
 from nix_harden.policy import FILE_RULES, FileCase, first
 from nix_harden.resolve import own_search
-from nix_harden.search import NUKED, expand, own_text
+from nix_harden.search import NUKED, own_text
 from nix_harden.settings import Settings
 
 UNBOUND = "was bound"
@@ -70,35 +71,25 @@ class _SearchPath:
     """An object's search path that gets directories, and the file to which each bare name must lead in it."""
 
     def __init__(self, file: File, catalog: Catalog, settings: Settings) -> None:
-        self.object: Object = file.object
+        self.object = file.object
         self.origin = os.path.dirname(file.paths[0])
-        self.catalog = catalog
+        self.catalog, self.settings = catalog, settings
         text, _ = own_text(self.object)
         self.entries = [entry for entry in text.split(":") if entry]
         self.added: list[str] = []
-        self._held: dict[tuple[str, str], str | None] = {}
-        self._wanted: dict[str, str | None] = {}
-        for name in self.object.needed:
-            if "/" not in name:
-                found = own_search(self.object, self.origin, name, catalog, settings).candidate
-                self._wanted[name] = found.real if found else None
+        self._wanted = {name: self._answer(name, self.entries) for name in self.object.needed if "/" not in name}
 
     def lead(self, name: str, target: str) -> bool:
         """Let `name` lead to `target`, by its directory as far behind as can be; False where no place for that is right."""
         directory, file = os.path.dirname(target), self._file(target)
         if self._wanted.setdefault(name, file) != file:
             return False
-        if file is None and directory in self.entries:
+        if (directory in self.entries) if file is None else self._answer(name, self.entries) == file:
             return True
-        if file is not None and self._answer(name, self.entries) == file:
-            return True
+        met = [each for each in self._wanted if self._file(os.path.join(directory, each)) is not None]
         for place in range(len(self.entries), -1, -1):
             entries = [*self.entries[:place], directory, *self.entries[place:]]
-            if all(
-                self._answer(each, entries) == wanted
-                for each, wanted in self._wanted.items()
-                if self._holds(directory, each) is not None
-            ):
+            if all(self._answer(each, entries) == self._wanted[each] for each in met):
                 self.entries = list(dict.fromkeys(entries))
                 self.added.append(directory)
                 return True
@@ -106,15 +97,11 @@ class _SearchPath:
         return False
 
     def _answer(self, name: str, entries: Sequence[str]) -> str | None:
-        return next((file for entry in entries if (file := self._holds(entry, name)) is not None), None)
-
-    def _holds(self, entry: str, name: str) -> str | None:
-        """The file that an entry of the path offers for a name."""
-        if (entry, name) not in self._held:
-            directory = expand(entry, self.origin, self.catalog.lib_token(self.object), "")
-            self._held[entry, name] = self._file(os.path.join(directory, name))
-        return self._held[entry, name]
+        """The file that the loader would find for a name if these entries were all that it searches."""
+        obj = replace(self.object, runpath=":".join(entries), no_default_directories=True)
+        found = own_search(obj, self.origin, name, self.catalog, self.settings).candidate
+        return found.real if found else None
 
     def _file(self, path: str) -> str | None:
-        found = self.catalog.look(path, self.object.abi) if os.path.isabs(path) else None
+        found = self.catalog.look(path, self.object.abi)
         return found.real if isinstance(found, Candidate) else None

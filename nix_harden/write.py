@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from nix_harden.elf import read_contents, read_object, read_stale, read_table
+from nix_harden.elf import read_contents, read_edited, read_stale, read_table
 from nix_harden.errors import HardenError, MalformedElf, ReadError, SeveralErrors, ToolError, WriteError
 from nix_harden.model import COPY, Edit, Object, PathAction, Write
 from nix_harden.patchelf import arguments, find
@@ -106,13 +106,6 @@ def writes_in_place(edit: Edit) -> tuple[Write, ...] | None:
     return place(table, edit) if table is not None else None
 
 
-def _run_patchelf(program: str, edit: Edit, copy: str) -> None:
-    try:
-        run([program, *arguments(edit), "--output", copy, edit.paths[0]])
-    except ToolError as error:
-        raise WriteError(edit.paths[0], str(error)) from error
-
-
 def clone(source: str, target: str) -> None:
     """Make an existing empty file a copy of another: sharing its blocks where the file system can (ioctl_ficlone(2)), else within the kernel."""
     with open(source, "rb") as old, open(target, "r+b") as new:
@@ -190,11 +183,11 @@ def expected(edit: Edit) -> dict[str, object]:
 
 def verify(edit: Edit, copy: str) -> None:
     """Read the edited copy and compare it with what was asked for: the strings named, and all others untouched."""
-    after = read_object(copy)
-    if after is None:
+    old, edited = read_contents(edit.paths[0]), read_edited(copy)
+    if edited is None:
         raise WriteError(edit.paths[0], "the edit left no ELF file")
+    after, new = edited
     _compare(edit, after)
-    old, new = read_contents(edit.paths[0]), read_contents(copy)
     if old is None or new is None or old.spoilt(new):
         raise WriteError(edit.paths[0], "the edit changed a symbol's or version's name, or a flag")
 
