@@ -6,6 +6,7 @@ from pathlib import Path
 import jinja2
 
 from nix_harden.errors import ToolError
+from nix_harden.search import ROOM
 from nix_harden.settings import TABLE
 
 TEMPLATES = Path(__file__).with_name("hooks")
@@ -32,4 +33,5 @@ def render(program: str) -> str:
     except jinja2.TemplateNotFound as error:
         raise ToolError("nix-harden hook", f"{TEMPLATES / TEMPLATE} is missing from this installation") from error
     attributes = [setting for setting in TABLE if setting.attribute]
-    return template.render(program=shlex.quote(program), attributes=attributes)
+    reserve = next(setting.default for setting in TABLE if setting.name == "reserve")
+    return template.render(program=shlex.quote(program), attributes=attributes, room=ROOM, reserve=reserve)

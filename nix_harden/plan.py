@@ -10,7 +10,7 @@ from nix_harden.model import Candidate, Decision, Edit, File, Object, PathAction
 from nix_harden.names import DRIVERS, LOADERS
 from nix_harden.policy import FILE_RULES, NEEDED_RULES, SONAME_RULES, FileCase, NeededCase, SonameCase, first
 from nix_harden.resolve import LOADER_DIRECTORY, resolve, resolve_path
-from nix_harden.search import is_musl, own_text
+from nix_harden.search import is_musl, own_text, without_room
 from nix_harden.settings import Settings, matches
 
 BOUND_ALREADY = "bound already"
@@ -38,7 +38,7 @@ def _decide(file: File, catalog: Catalog, settings: Settings) -> Decision:
     resolutions = _resolutions(file, catalog, settings)
     needed = tuple(_needed_verdict(file, resolution, catalog, settings) for resolution in resolutions)
     soname = _soname_verdict(file, catalog, settings)
-    action, text, why = _search_path(file, needed, resolutions, catalog, settings)
+    action, text, why = _drop_room(obj, *_search_path(file, needed, resolutions, catalog, settings), settings)
     replaced = tuple(
         dict.fromkeys((verdict.name, verdict.new) for verdict in needed if verdict.new and verdict.new != verdict.name)
     )
@@ -188,6 +188,15 @@ def _search_path(
     if is_musl(obj) and not _all_bound(file, needed, catalog, settings):
         return PathAction.KEEP, text, "musl searches it for what the libraries below name, too"
     return PathAction.EMPTY, "", "nothing is searched for any more"
+
+
+def _drop_room(obj: Object, action: PathAction, text: str, why: str, settings: Settings) -> tuple[PathAction, str, str]:
+    """The same without the entry that the hook made linkers add, where no --shrink-rpath has dropped it."""
+    rest = without_room(text, settings.store)
+    if rest == text:
+        return action, text, why
+    empty = not rest and obj.runpath is not None
+    return PathAction.EMPTY if empty else PathAction.SET, rest, why
 
 
 def _all_bound(file: File, needed: Sequence[Verdict], catalog: Catalog, settings: Settings) -> bool:

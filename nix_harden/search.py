@@ -21,6 +21,8 @@ NUKED = re.compile(r"/e{32}-")
 MUSL_VOID = re.compile(r"\$(?!ORIGIN|\{ORIGIN\})")
 # The value of $LIB in glibc's loader, beside the names of the tokens: behind them, or before them on POWER.
 LIB_TOKEN = re.compile(rb"\0LIB\0+(lib[^\0]*)\0|\0(lib[^\0]*)\0+ORIGIN\0+PLATFORM\0")
+# Below the store: an entry of a search path that is there for its length alone, see the hook. It leads nowhere.
+ROOM = "nix-harden-needed-room"
 TOKEN = re.compile(r"\$(?:\{(ORIGIN|LIB|PLATFORM)\}|(ORIGIN|LIB|PLATFORM)(?![A-Za-z0-9_]))")
 
 
@@ -49,6 +51,11 @@ def own_text(obj: Object) -> tuple[str, str]:
     if obj.runpath is not None:
         return obj.runpath, "RUNPATH"
     return obj.rpath or "", "RPATH"
+
+
+def without_room(text: str, store: str) -> str:
+    """A search path without the entries by which the hook makes linkers leave room."""
+    return ":".join(entry for entry in text.split(":") if not f"{entry}/".startswith(f"{store}/{ROOM}/"))
 
 
 def expand(text: str, origin: str, lib: str, platform: str) -> str:

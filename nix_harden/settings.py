@@ -25,6 +25,7 @@ class Form(enum.Enum):
     SWITCH = "1 or empty"
     JOBS = "N"
     PATH = "PATH"
+    BYTES = "bytes"
 
     @property
     def is_list(self) -> bool:
@@ -101,6 +102,15 @@ TABLE = (
         "keep every RUNPATH as it is",
     ),
     Setting(
+        "reserve",
+        Form.BYTES,
+        "NIX_HARDEN_RESERVE",
+        None,
+        "hardenNeededReserve",
+        "2048",
+        "how much room linkers leave for names in what this derivation links, so that they are bound in place; 0 leaves none",
+    ),
+    Setting(
         "jobs",
         Form.JOBS,
         "NIX_BUILD_CORES",
@@ -136,7 +146,7 @@ TABLE = (
 
 @dataclass(frozen=True)
 class Settings:
-    """The values of TABLE, checked and typed."""
+    """The values of TABLE, checked and typed; but for `reserve`, which is spent when the hook runs."""
 
     outputs: tuple[Output, ...]
     inputs: tuple[str, ...]
@@ -223,6 +233,10 @@ def _read(form: Form, source: str, words: Sequence[str]) -> object:
             if not words[0].strip().isdecimal():
                 raise UsageError(source, f"{words[0]!r} is not a number of jobs; use 0 for one a processor, or 1, 2, …")
             return int(words[0]) or len(os.sched_getaffinity(0))
+        case Form.BYTES:
+            if not words[0].strip().isdecimal():
+                raise UsageError(source, f"{words[0]!r} is not a number of bytes; use 0, or 2048, …")
+            return int(words[0])
         case Form.PATH:
             return words[0]
 

@@ -24,6 +24,10 @@ in
   ];
   strict = fails (build { hardenNeededStrict = "perhaps"; }) [ "hardenNeededStrict" ];
   keep-runpath = fails (build { hardenNeededKeepRunpath = "perhaps"; }) [ "hardenNeededKeepRunpath" ];
+  reserve = fails (build { hardenNeededReserve = "much"; }) [
+    "hardenNeededReserve"
+    "'much' is not a number of bytes"
+  ];
   strict-as-a-list = fails (build {
     __structuredAttrs = true;
     hardenNeededStrict = [ "1" ];

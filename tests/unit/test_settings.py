@@ -26,6 +26,7 @@ def test_every_attribute_is_one_of_those_that_the_issue_lists() -> None:
             "hardenNeededBind",
             "hardenNeededStrict",
             "hardenNeededKeepRunpath",
+            "hardenNeededReserve",
         )
     }
 
