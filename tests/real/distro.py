@@ -6,6 +6,7 @@ The packages are those of nix/distro, built by real Nix over nix/hostpkgs with u
 plain and hardened one after the other, so that the two times are of the same minutes; then with every second package
 hardened, and with the others. A table says what came of it. Exits with 1 where a program shows anything else than the plain
 one, where its loader looks for a file in vain although everything is hardened, or in vain more often than in the plain build.
+A search by the compiler's runtime is counted and named, and is no fault: it stays as it is, and its names are nobody's to bind.
 """
 
 import argparse
@@ -24,12 +25,14 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # as pytest has it
 
-from real.observe import Outcome, failing_opens
+from real.observe import Outcome, failing_opens, searching
 from support import nix
 
 from nix_harden.elf import read_object
 from nix_harden.errors import HardenError
 from nix_harden.model import Kind
+from nix_harden.names import RUNTIMES
+from nix_harden.settings import matches
 
 EXPRESSION = Path(__file__).with_name("distro.nix")
 FETCH = Path(__file__).parents[2] / "nix/distro/fetch.py"
@@ -78,10 +81,14 @@ class Package:
 
 @dataclass(frozen=True)
 class Seen:
-    """What is in a build: the size of each ELF file, and how many files its loader opens in vain for each program."""
+    """What is in a build: the size of each ELF file, and how many files its loader opens in vain for each program.
+
+    `runtimes` are the programs for which the loader searches for nothing but names of the compiler's runtime, and on behalf of which.
+    """
 
     sizes: Mapping[str, int]
     opens: Mapping[str, int]
+    runtimes: Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -99,6 +106,7 @@ class Row:
     seconds: tuple[float, float]
     tested: bool
     runs: int
+    runtimes: tuple[str, ...]
     faults: tuple[str, ...]
 
     def cells(self) -> tuple[str, ...]:
@@ -235,7 +243,7 @@ def look(package: Package, seconds: tuple[float, float]) -> Row:
     for way, each in seen.items():
         if each.sizes.keys() != plain.sizes.keys():
             faults.append(f"{way}: other files")
-        limit = dict.fromkeys(each.opens, 0) if way == HARDENED else plain.opens
+        limit = {path: plain.opens[path] if way != HARDENED or path in each.runtimes else 0 for path in each.opens}
         faults += [
             f"{way}: {path} opens {number} in vain" for path, number in each.opens.items() if number > limit[path]
         ]
@@ -258,13 +266,14 @@ def look(package: Package, seconds: tuple[float, float]) -> Row:
         seconds,
         package.tested,
         len(package.programs),
+        tuple(f"{path} {hardened.opens[path]} ({objects})" for path, objects in hardened.runtimes.items()),
         tuple(faults),
     )
 
 
 def examine(each: Build) -> Seen:
     """Every ELF file of a build that is loaded, by its path in its output."""
-    sizes, opens = {}, {}
+    sizes, opens, runtimes = {}, {}, {}
     for output, top in each.outputs.items():
         for path in sorted(top.rglob("*")):
             if path.is_symlink() or not path.is_file():
@@ -278,8 +287,12 @@ def examine(each: Build) -> Seen:
             key = f"{output}/{path.relative_to(top)}"
             sizes[key] = path.stat().st_size
             if obj.kind is Kind.PROGRAM and obj.interpreter:
-                opens[key] = failing_opens(Path(obj.interpreter), path)
-    return Seen(sizes, opens)
+                loader = Path(obj.interpreter)
+                opens[key] = failing_opens(loader, path)
+                objects = searching(loader, path) if opens[key] else set()
+                if objects and all(matches(RUNTIMES, name) for name in objects):
+                    runtimes[key] = ", ".join(sorted(objects))
+    return Seen(sizes, opens, runtimes)
 
 
 def perform(each: Build, run: Mapping[str, Any]) -> Outcome:
@@ -348,6 +361,7 @@ def table(rows: Sequence[Row]) -> Iterator[str]:
         ),
         False,
         sum(row.runs for row in rows),
+        (),
         (f"{faulty} with faults",) if (faulty := sum(bool(row.faults) for row in rows)) else (),
     )
     lines = [HEADINGS, *(row.cells() for row in rows), total.cells()]
@@ -361,6 +375,9 @@ def table(rows: Sequence[Row]) -> Iterator[str]:
         bare += row.bare
     for (name, why), times in sorted(bare.items()):
         yield f"left bare: {name} ({why}) ×{times}: {', '.join(row.name for row in rows if (name, why) in row.bare)}"
+    for row in rows:
+        if row.runtimes:
+            yield f"searched for by the compiler's runtime: {row.name}: {'; '.join(row.runtimes)}"
     if total.seconds[0]:
         yield f"build time, hardened to plain: {total.seconds[1] / total.seconds[0]:.3f}"
 

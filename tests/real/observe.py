@@ -31,6 +31,7 @@ GEMS = """# No variable of Ruby's own says where its default gems are.
 def Gem.default_dir = ENV.fetch("GEM_DEFAULT")
 def Gem.default_specifications_dir = File.join(default_dir, "specifications", "default")
 """
+SEARCHING = re.compile(r"\((?:RPATH|RUNPATH) from file (.*)\)$", re.MULTILINE)
 FAILED_OPEN = re.compile(r'open(?:at)?\((?:AT_FDCWD, )?"([^"]*)".*\) = -1 E')
 LISTED = re.compile(r"\t(?:(?P<name>\S.*) => )?(?P<path>/.*?|not found)(?: \(0x[0-9a-f]+\))?$")
 
@@ -143,6 +144,12 @@ def failing_opens(loader: Path, path: Path) -> int:
     )
     opens = [match for line in done.stderr.splitlines() if (match := FAILED_OPEN.search(line))]
     return sum(".so" in os.path.basename(match[1]) for match in opens)
+
+
+def searching(loader: Path, path: Path) -> set[str]:
+    """The base names of the objects whose search path the loader walks before it would start `path`, by its own word."""
+    said = subprocess.run([loader, path], capture_output=True, check=False, env={**LISTING, "LD_DEBUG": "libs"})
+    return {os.path.basename(name) for name in SEARCHING.findall(os.fsdecode(said.stdout + said.stderr))}
 
 
 def environment(store: Store, home: Path) -> dict[str, str]:
