@@ -164,6 +164,7 @@ BAD = [
     ("NIX_HARDEN_BIND", "=/x", "hardenNeededBind (as NIX_HARDEN_BIND)", "LIBRARY=/absolute/path"),
     ("NIX_HARDEN_BIND", "lib/libz.so.1=/x", "hardenNeededBind (as NIX_HARDEN_BIND)", "bare name"),
     ("NIX_HARDEN_BIND", "a.so=/x\na.so=/y", "hardenNeededBind (as NIX_HARDEN_BIND)", "keep one"),
+    ("NIX_HARDEN_RESERVE", "much", "hardenNeededReserve (as NIX_HARDEN_RESERVE)", "not a number of bytes"),
     ("NIX_BUILD_CORES", "many", "NIX_BUILD_CORES", "not a number of jobs"),
     ("NIX_BUILD_CORES", "-1", "NIX_BUILD_CORES", "not a number of jobs"),
     ("NIX_HARDEN_INPUTS", "relative", "NIX_HARDEN_INPUTS", "not an absolute path"),
