@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from support import bytes as raw
 from support.dynamic import names
-from support.source import function, prints
+from support.source import PTHREAD_EXIT, function, prints
 from support.store import Store, patchelf
 from support.trace import run
 
@@ -99,20 +99,6 @@ def test_ld_preload_still_works_and_ld_library_path_overrides_a_bound_library_no
     store.harden(a, app)
     assert run(program, environ={"LD_LIBRARY_PATH": str(another.parent)}).out == "1\n"
     assert run(program, environ={"LD_PRELOAD": str(preloaded)}).out == "3\n"
-
-
-PTHREAD_EXIT = """
-    #include <pthread.h>
-    #include <stdio.h>
-    int a(void);
-    static void *thread(void *x) { pthread_exit((void *)(long) a()); }
-    int main(void) {
-      pthread_t t; void *answer;
-      pthread_create(&t, 0, thread, 0);
-      pthread_join(t, &answer);
-      printf("%ld\\n", (long) answer);
-      return 0;
-    }"""
 
 
 def test_a_thread_that_ends_maps_one_libgcc_s(store: Store) -> None:

@@ -1,25 +1,9 @@
 """Read: what PT_INTERP and notes name may be anything, and leads to an answer or a named error."""
 
-import os
 import subprocess
 import sys
 
-import pytest
-from faults.limits import harden
-from support.source import function, prints
 from support.store import REPOSITORY, Store
-
-
-@pytest.mark.parametrize("interpreter", ["/proc/self/mem", "/dev/tty", "/", "x" * 5000])
-def test_an_interpreter_that_is_no_file(store: Store, interpreter: str) -> None:
-    """Whatever PT_INTERP names is looked at; it may be a device that never ends or a FIFO that nobody writes to."""
-    it = store.package("it")
-    liba = it.library("liba.so.1", function("a", 1))
-    if interpreter == "fifo":
-        interpreter = str(it.path / "fifo")
-        os.mkfifo(interpreter)
-    it.program("app", prints("a"), needs=[liba], flags=["-Xlinker", f"--dynamic-linker={interpreter}"])
-    assert "1 library, 1 program" in harden(it)
 
 
 def test_names_in_a_dlopen_note_that_no_file_can_have(store: Store) -> None:

@@ -30,7 +30,7 @@ def harden(world: World, it: Package, app: Path, status: int) -> str:
     return names(app).needed[0]
 
 
-@pytest.mark.parametrize("machine", [I386, ARMHF, S390X], ids=lambda machine: machine.name)
+@pytest.mark.parametrize("machine", MACHINES, ids=lambda machine: machine.name)
 def test_lib_is_what_the_machines_loader_says(store: Store, machine: Machine) -> None:
     """Debian's loaders say lib/TRIPLET, or lib32 for the i386 beside amd64; libraries of other values lie in the others."""
     world = World.create(store, machine)
@@ -54,13 +54,45 @@ def test_platform_is_what_the_machine_says(store: Store, machine: Machine) -> No
     assert harden(world, it, app, 1) == str(right)
 
 
+@pytest.mark.parametrize("machine", [ARMHF, PPC64EL, S390X], ids=lambda machine: machine.name)
+def test_platform_may_be_anything_elsewhere(store: Store, machine: Machine) -> None:
+    """What the machine may answer for $PLATFORM is not known, so that the entry may be any directory."""
+    world = World.create(store, machine)
+    it = store.package("it")
+    right, wrong = library(world, "right", 1), library(world, "wrong", 2)
+    path = [f"{wrong.parent}/$PLATFORM", right.parent, world.libc.lib]
+    app = world.program(it, "app", PROGRAM, needs=[right], path=path)
+    assert harden(world, it, app, 1) in (str(right), BARE)
+
+
+def test_no_platform(store: Store) -> None:
+    """Linux says no AT_PLATFORM on riscv64, so that the loader drops each entry with $PLATFORM."""
+    world = World.create(store, RISCV64)
+    it = store.package("it")
+    right, wrong = library(world, "right", 1), library(world, "wrong", 2)
+    put(wrong, Path(f"{wrong.parent}/riscv64"))
+    path = [f"{wrong.parent}/$PLATFORM", right.parent, world.libc.lib]
+    app = world.program(it, "app", PROGRAM, needs=[right], path=path)
+    assert harden(world, it, app, 1) in (str(right), BARE)
+
+
 @pytest.mark.parametrize(
     ("machine", "below"),
-    [(I386, "i686/sse2"), (AARCH64, "atomics"), *((each, "tls") for each in MACHINES)],
+    [
+        (I386, "i686/sse2"),
+        (AARCH64, "atomics"),
+        (ARMHF, "vfp"),
+        (ARMHF, "neon/vfp"),
+        (PPC64EL, "dfp"),
+        (PPC64EL, "altivec/dfp"),
+        (S390X, "zarch"),
+        (S390X, "vx/zarch"),
+        *((each, "tls") for each in MACHINES),
+    ],
     ids=lambda value: value.name if isinstance(value, Machine) else value.replace("/", "-"),
 )
 def test_a_library_in_a_capability_directory_keeps_the_choice(store: Store, machine: Machine, below: str) -> None:
-    """glibc before 2.37 has such directories below each of the search path."""
+    """glibc before 2.37 looks into these directories first, one below the other, as the processor has the capability."""
     world = World.create(store, machine)
     it = store.package("it")
     plain, better = library(world, "plain", 2), library(world, "better", 1)

@@ -44,3 +44,12 @@ class Musl:
 
     def _rpath(self, needs: Sequence[Path], rpath: Sequence[Path] | None) -> list[Path]:
         return [*(need.parent for need in needs), self.package.lib] if rpath is None else list(rpath)
+
+
+def uses_libc(name: str, value: int, *calls: str) -> str:
+    """A library's source as support.source has it, but one that needs the C library."""
+    declarations = "".join(f"int {other}(void);" for other in calls)
+    total = " + ".join(["atoi(text)", *(f"{other}()" for other in calls)])
+    return (
+        f'{declarations} int atoi(const char *); int {name}(void) {{ const char *text = "{value}"; return {total}; }}'
+    )

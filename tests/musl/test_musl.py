@@ -5,27 +5,13 @@ import sys
 from pathlib import Path
 
 import pytest
-from musl.muslstore import Musl
+from musl.muslstore import Musl, uses_libc
 from support.dynamic import names
 from support.source import opens, prints
 from support.store import REPOSITORY, Package, Store
 from support.trace import Run, run
 
 LIBC = "libc.so"
-
-
-@pytest.fixture
-def musl(store: Store) -> Musl:
-    return Musl.create(store)
-
-
-def uses_libc(name: str, value: int, *calls: str) -> str:
-    """A library's source as support.source has it, but one that needs the C library."""
-    declarations = "".join(f"int {other}(void);" for other in calls)
-    total = " + ".join(["atoi(text)", *(f"{other}()" for other in calls)])
-    return (
-        f'{declarations} int atoi(const char *); int {name}(void) {{ const char *text = "{value}"; return {total}; }}'
-    )
 
 
 def of(run: Run, *wanted: str) -> list[str]:

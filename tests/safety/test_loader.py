@@ -10,24 +10,11 @@ from pathlib import Path
 import pytest
 from audit.helpers import found
 from support.dynamic import names
-from support.source import function, opens, prints
+from support.source import PTHREAD_EXIT, function, opens, prints
 from support.store import Package, Store, patchelf
 from support.trace import run
 
 MODES = pytest.mark.parametrize("mode", ["soname", "needed"])
-
-PTHREAD_EXIT = """
-    #include <pthread.h>
-    #include <stdio.h>
-    int a(void);
-    static void *thread(void *x) { pthread_exit((void *)(long) a()); }
-    int main(void) {
-      pthread_t t; void *answer;
-      pthread_create(&t, 0, thread, 0);
-      pthread_join(t, &answer);
-      printf("%ld\\n", (long) answer);
-      return 0;
-    }"""
 
 AUDITOR = """
     #define _GNU_SOURCE

@@ -2,6 +2,20 @@
 
 from collections.abc import Sequence
 
+# A program: a thread ends by pthread_exit(3) with what a() returns, which is printed.
+PTHREAD_EXIT = """
+    #include <pthread.h>
+    #include <stdio.h>
+    int a(void);
+    static void *thread(void *x) { pthread_exit((void *)(long) a()); }
+    int main(void) {
+      pthread_t t; void *answer;
+      pthread_create(&t, 0, thread, 0);
+      pthread_join(t, &answer);
+      printf("%ld\\n", (long) answer);
+      return 0;
+    }"""
+
 
 def function(name: str, value: int, calls: Sequence[str] = ()) -> str:
     """A library's source: `name` returns `value` and what each of `calls` returns, added up."""
