@@ -175,6 +175,35 @@ rec {
       touch $out
     '';
 
+  # A shell function for what copies libraries as NixOS's scripted initrd does: all that FILE needs, by joining the directories of
+  # search paths with names. Needs patchelf.
+  librariesByName = ''
+    libraries() {
+      local -a left=("$1")
+      local -A seen=()
+      local file name path found
+      while ((''${#left[@]})); do
+        file=''${left[0]}
+        left=("''${left[@]:1}")
+        IFS=: read -ra paths <<< "$(patchelf --print-rpath "$file")"
+        for name in $(patchelf --print-needed "$file"); do
+          [[ $name != ld*.so.? && -z ''${seen[$name]-} ]] || continue
+          seen[$name]=1
+          found=
+          for path in "''${paths[@]}"; do
+            [[ -z $found && -f $path/$name ]] && found=$path/$name
+          done
+          if [[ -z $found ]]; then
+            echo "Couldn't satisfy dependency $name" >&2
+            return 1
+          fi
+          echo "$found"
+          left+=("$found")
+        done
+      done
+    }
+  '';
+
   # A derivation that builds where two others are the same one, or are not; neither is built.
   same = a: b: expect "same" "[[ ${pathOf a} == ${pathOf b} ]]";
   differ = a: b: expect "differ" "[[ ${pathOf a} != ${pathOf b} ]]";

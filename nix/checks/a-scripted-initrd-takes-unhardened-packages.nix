@@ -5,6 +5,7 @@
   nixHardenNeeded,
   runCommand,
   patchelf,
+  librariesByName,
   expect,
   fails,
 }:
@@ -20,29 +21,10 @@ let
     runCommand "extra-utils" { nativeBuildInputs = [ patchelf ]; } ''
       mkdir -p $out/bin $out/lib
       cp -L ${drv}/bin/app $out/bin
-      left=($out/bin/app)
-      declare -A seen=()
-      while ((''${#left[@]})); do
-        file=''${left[0]}
-        left=("''${left[@]:1}")
-        IFS=: read -ra paths <<< "$(patchelf --print-rpath "$file")"
-        for name in $(patchelf --print-needed "$file"); do
-          [[ $name != ld*.so.? && -z ''${seen[$name]-} ]] || continue
-          seen[$name]=1
-          found=
-          for path in "''${paths[@]}"; do
-            if [[ -f $path/$name ]]; then
-              found=$path/$name
-              break
-            fi
-          done
-          if [[ -z $found ]]; then
-            echo "Couldn't satisfy dependency $name" >&2
-            exit 1
-          fi
-          cp -L "$found" $out/lib
-          left+=("$found")
-        done
+      ${librariesByName}
+      found=$(libraries $out/bin/app)
+      for library in $found; do
+        [[ -f $out/lib/''${library##*/} ]] || cp -L "$library" $out/lib
       done
       interpreter=$(patchelf --print-interpreter $out/bin/app)
       cp -L "$interpreter" $out/lib

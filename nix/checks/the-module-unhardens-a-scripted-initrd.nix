@@ -5,6 +5,7 @@
   everything,
   harden,
   supportIn,
+  librariesByName,
   runCommand,
   patchelf,
   expect,
@@ -46,30 +47,7 @@ let
       ${extraUtilsCommands}
       interpreter=$(patchelf --print-interpreter $out/bin/app)
       cp -p "$interpreter" $out/lib
-      libraries() {
-        local -a left=("$1")
-        local -A seen=()
-        local file name path found
-        while ((''${#left[@]})); do
-          file=''${left[0]}
-          left=("''${left[@]:1}")
-          IFS=: read -ra paths <<< "$(patchelf --print-rpath "$file")"
-          for name in $(patchelf --print-needed "$file"); do
-            [[ $name != ld*.so.? && -z ''${seen[$name]-} ]] || continue
-            seen[$name]=1
-            found=
-            for path in "''${paths[@]}"; do
-              [[ -z $found && -f $path/$name ]] && found=$path/$name
-            done
-            if [[ -z $found ]]; then
-              echo "Couldn't satisfy dependency $name" >&2
-              return 1
-            fi
-            echo "$found"
-            left+=("$found")
-          done
-        done
-      }
+      ${librariesByName}
       for file in $out/bin/* $out/lib/*; do
         case $file in */ld*.so.?) continue ;; esac
         found=$(libraries "$file")
