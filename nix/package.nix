@@ -7,6 +7,11 @@
 }:
 let
   python = python3.withPackages (packages: [ packages.jinja2 ]);
+  # what makes completions and the man page, and is not needed afterwards
+  shell = python3.withPackages (packages: [
+    packages.shtab
+    packages.argparse-manpage
+  ]);
   wanted =
     root: path:
     let
@@ -52,6 +57,7 @@ stdenv.mkDerivation {
     main()
     END
     chmod +x "$out/bin/nix-harden"
+    PYTHONPATH=$library PYTHONDONTWRITEBYTECODE=1 ${shell}/bin/python3 -m nix_harden.shell "$out/share"
     runHook postInstall
   '';
 

@@ -1,6 +1,5 @@
 """The command line: one short function a subcommand, and the one place that exits."""
 
-import argparse
 import json
 import os
 import sys
@@ -8,23 +7,24 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, NoReturn
 
-from nix_harden import __version__
+from nix_harden.arguments import parser
 from nix_harden.errors import HardenError, SeveralErrors, UsageError
 from nix_harden.model import Edit, Output
-from nix_harden.settings import TABLE, Form, Settings, from_environ, require_outputs
+from nix_harden.settings import Settings, from_environ, require_outputs
 
 if TYPE_CHECKING:
+    from argparse import Namespace
+
     from nix_harden.catalog import Read
 
 DONE, FINDINGS, USAGE, TOOL, INTERRUPTED = 0, 1, 2, 3, 130
-EPILOG = "exit status: 0 done, 1 findings under --strict or a failed check, 2 usage, 3 a tool or the system failed"
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Run the command `nix-harden` and exit with its status."""
-    arguments = _parser().parse_args(argv)
+    arguments = parser().parse_args(argv)
     try:
-        status = arguments.run(arguments)
+        status = COMMANDS[arguments.command](arguments)
         sys.stdout.flush()
     except HardenError as error:
         for line in str(error).splitlines():
@@ -48,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     sys.exit(status)
 
 
-def fixup(arguments: argparse.Namespace) -> int:
+def fixup(arguments: "Namespace") -> int:
     """Read, resolve, decide, write, check, say."""
     from nix_harden import references, report
     from nix_harden.catalog import Catalog
@@ -83,7 +83,7 @@ def fixup(arguments: argparse.Namespace) -> int:
     return DONE
 
 
-def unharden(arguments: argparse.Namespace) -> int:
+def unharden(arguments: "Namespace") -> int:
     """Read, plan the way back, write, say."""
     from nix_harden import report
     from nix_harden.carry import carry
@@ -114,7 +114,7 @@ def unharden(arguments: argparse.Namespace) -> int:
     return DONE
 
 
-def audit(arguments: argparse.Namespace) -> int:
+def audit(arguments: "Namespace") -> int:
     """Walk, check, compare, say."""
     from nix_harden import render
     from nix_harden.audit import audit as run
@@ -137,7 +137,7 @@ def audit(arguments: argparse.Namespace) -> int:
     return FINDINGS if fails(done.findings, fail_on) else DONE
 
 
-def hook(arguments: argparse.Namespace) -> int:
+def hook(arguments: "Namespace") -> int:
     """Print the stdenv setup hook that calls a program."""
     from nix_harden.hook import render
 
@@ -174,95 +174,4 @@ def _say(line: str) -> None:
     print(printable(line), file=sys.stderr)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="nix-harden",
-        description="Bind the shared libraries of a Nix derivation by absolute store path.",
-        epilog=EPILOG,
-    )
-    parser.add_argument("--version", action="version", version=f"nix-harden {__version__}")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-
-    sub = commands.add_parser(
-        "fixup",
-        help="bind the outputs of one derivation",
-        description="Make every NEEDED, and every library's SONAME, in the ELF files of the outputs an absolute store path.",
-        epilog=EPILOG,
-    )
-    for setting in TABLE:
-        if setting.flag:
-            _add_option(sub, setting.flag, setting.name, setting.form, f"{setting.sentence} [{setting.variable}]")
-    sub.set_defaults(run=fixup)
-
-    sub = commands.add_parser(
-        "unharden",
-        help="make absolute names bare again",
-        description="Make absolute NEEDED and SONAME bare again, with their directories in the search path, in every ELF file "
-        "of store paths, directories or files; also where nuke-refs or remove-references-to has overwritten the hashes.",
-        epilog=EPILOG,
-    )
-    sub.add_argument("paths", nargs="+", metavar="PATH", help="what to unharden, in place")
-    sub.add_argument(
-        "--carry", metavar="DIR", help="copy the hardened libraries that are needed into DIR, and unharden them too"
-    )
-    for setting in TABLE:
-        if setting.flag and setting.name in ("exclude", "jobs", "dry_run", "verbose"):
-            _add_option(sub, setting.flag, setting.name, setting.form, f"{setting.sentence} [{setting.variable}]")
-    sub.set_defaults(run=unharden)
-
-    _add_audit(commands)
-
-    sub = commands.add_parser(
-        "hook", help="print the stdenv setup hook", description="Print the stdenv setup hook that calls a program."
-    )
-    sub.add_argument(
-        "--program", required=True, metavar="PATH", help="the absolute path of the nix-harden that the hook calls"
-    )
-    sub.set_defaults(run=hook)
-    return parser
-
-
-def _add_audit(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    sub = commands.add_parser(
-        "audit",
-        help="check what a loader will do with files and store paths",
-        description="Walk every ELF file at and below the paths with all that its loader maps, by the loader's own rules, and check it; "
-        "what this machine runs is given to its real loader as well, and the two answers are compared. "
-        "The store is /nix/store, or what NIX_STORE says.",
-        epilog="exit status: 0 no finding worse than a note, 1 warnings or errors (or what --fail-on says), 2 usage, 3 a tool or the system failed",
-    )
-    sub.add_argument("paths", nargs="+", metavar="PATH", help="a store path, directory or ELF file")
-    form = sub.add_mutually_exclusive_group()
-    form.add_argument("--json", action="store_true", help="print roots, findings and summary as JSON")
-    form.add_argument("--sarif", action="store_true", help="print the findings as SARIF 2.1.0, for code-scanning tools")
-    sub.add_argument(
-        "--fail-on",
-        action="extend",
-        type=lambda words: words.split(","),
-        metavar="CHECK,…",
-        help="exit with status 1 for warnings and errors of these checks alone; CHECK:note counts notes too",
-    )
-    sub.add_argument(
-        "--loader", metavar="PATH", help="the loader of libraries, instead of that beside the libc which they find"
-    )
-    sub.add_argument(
-        "--no-compare",
-        dest="compare",
-        action="store_false",
-        help="run no real loader to compare with; it maps, and runs none of the code",
-    )
-    sub.add_argument(
-        "--jobs", type=int, default=0, metavar="N", help="how many real loaders to run at once; 0 means one a processor"
-    )
-    sub.add_argument("--verbose", action="store_true", help="list every note")
-    sub.set_defaults(run=audit)
-
-
-def _add_option(parser: argparse.ArgumentParser, flag: str, name: str, form: Form, sentence: str) -> None:
-    help_text = sentence.replace("%", "%%")
-    if form is Form.SWITCH:
-        parser.add_argument(flag, dest=name, action="store_const", const="1", help=help_text)
-    elif form.is_list:
-        parser.add_argument(flag, dest=name, action="extend", nargs="+", metavar=form.value.rstrip("…"), help=help_text)
-    else:
-        parser.add_argument(flag, dest=name, metavar=form.value, help=help_text)
+COMMANDS = {"fixup": fixup, "unharden": unharden, "audit": audit, "hook": hook}

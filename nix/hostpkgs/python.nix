@@ -54,6 +54,18 @@ let
       tree = "src/jinja2";
       dependencies = [ markupsafe ];
     };
+    shtab = pythonPackage {
+      pname = "shtab";
+      version = "1.13.0";
+      hash = "sha256-Clvp16srRUnpo4JSq81ez17GgT7NgMawb6hRv/VaUIU=";
+      tree = "shtab";
+    };
+    argparse-manpage = pythonPackage {
+      pname = "argparse_manpage";
+      version = "4.8";
+      hash = "sha256-1VzhwkZHnd2ChxFwqMxUOmgxu2jIeimOR/BmOpMwt08=";
+      tree = "argparse_manpage";
+    };
   };
 
   closure =

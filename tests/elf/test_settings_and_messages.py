@@ -245,7 +245,7 @@ def test_a_bad_attribute_is_named_before_any_file_is_read(store: Store, it: Pack
 
 def test_statuses_are_those_that_help_says(store: Store, it: Package) -> None:
     """0 done, 1 findings under --strict, 2 usage, 3 a tool failed."""
-    assert "0 done, 1 findings under --strict" in " ".join(store.fixup("--help").out.split())
+    assert "0 done 1 findings: under --strict" in " ".join(store.fixup("--help").out.split())
     assert store.harden(it, environ={"NIX_HARDEN_PATCHELF": "/not/there"}, status=None).status == 3
     assert store.harden(it, options=["--mode", "x"], status=None).status == 2
     (it.lib / "libbroken.so").write_bytes(b"\x7fELF")

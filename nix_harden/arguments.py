@@ -1,0 +1,154 @@
+"""The words of the command line: subcommands, options, examples. `--help`, completions and the man page are made of them."""
+
+import argparse
+from typing import TypeAlias
+
+from nix_harden import __version__
+from nix_harden.settings import TABLE, Form
+
+STATUS = """exit status:
+  0  done
+  1  findings: under --strict, of an audit, a file that is broken
+  2  a wrong option, setting or argument
+  3  a tool or the system failed
+"""
+ABOUT = """Bind the shared libraries of a Nix derivation by absolute store path.
+
+In a build the setup hook calls `fixup`. By hand, `audit` says what a loader
+will do with a program, and what is wrong with it; it changes nothing and is a
+good place to start."""
+
+Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+
+
+def parser() -> argparse.ArgumentParser:
+    """The parser of the command `nix-harden`; `command` is the name of the subcommand that was given."""
+    found = argparse.ArgumentParser(
+        prog="nix-harden", description=ABOUT, epilog=STATUS, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    found.add_argument("--version", action="version", version=f"nix-harden {__version__}")
+    commands = found.add_subparsers(required=True, metavar="COMMAND", dest="command")
+    _add_fixup(commands)
+    _add_unharden(commands)
+    _add_audit(commands)
+    _add_hook(commands)
+    return found
+
+
+def _add(
+    commands: Commands, name: str, words: str, summary: str, description: str, *examples: str
+) -> argparse.ArgumentParser:
+    """A subcommand that takes `words`, whose help ends with examples and the exit statuses."""
+    lines = "".join(f"  nix-harden {name} {example}\n" for example in examples)
+    return commands.add_parser(
+        name,
+        usage=f"nix-harden {name} {words}",
+        help=summary,
+        # completions show the first line
+        description=f"{summary[0].upper()}{summary[1:]}.\n\n{description}",
+        epilog=f"examples:\n{lines}\n{STATUS}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+
+
+def _add_fixup(commands: Commands) -> None:
+    sub = _add(
+        commands,
+        "fixup",
+        "--output NAME=PATH… [options]",
+        "bind the outputs of one derivation",
+        """Make every NEEDED, and every library's SONAME, in the ELF files of the outputs
+an absolute store path. What an option says can be said in the environment
+too, by the variable in brackets.""",
+        "--output out=/nix/store/…-hello --input /nix/store/…-zlib",
+        "--output out=/nix/store/…-hello --dry-run --verbose",
+    )
+    for setting in TABLE:
+        if setting.flag:
+            _add_option(sub, setting.flag, setting.name, setting.form, f"{setting.sentence} [{setting.variable}]")
+
+
+def _add_unharden(commands: Commands) -> None:
+    sub = _add(
+        commands,
+        "unharden",
+        "[options] PATH…",
+        "make absolute names bare again",
+        """Make absolute NEEDED and SONAME bare again, with their directories in the
+search path, in every ELF file of store paths, directories or files; also
+where nuke-refs or remove-references-to has overwritten the hashes.""",
+        "./result-copy",
+        "--carry ./bundle/lib ./bundle",
+    )
+    sub.add_argument("paths", nargs="+", metavar="PATH", help="what to unharden, in place")
+    sub.add_argument(
+        "--carry", metavar="DIR", help="copy the hardened libraries that are needed into DIR, and unharden them too"
+    )
+    for setting in TABLE:
+        if setting.flag and setting.name in ("exclude", "jobs", "dry_run", "verbose"):
+            _add_option(sub, setting.flag, setting.name, setting.form, f"{setting.sentence} [{setting.variable}]")
+
+
+def _add_audit(commands: Commands) -> None:
+    sub = _add(
+        commands,
+        "audit",
+        "[options] PATH…",
+        "check what a loader will do with files and store paths",
+        """Walk every ELF file at and below the paths with all that its loader maps, by
+the loader's own rules, and check it; what this machine runs is given to its
+real loader as well, and the two answers are compared. The store is
+/nix/store, or what NIX_STORE says.
+
+Warnings and errors lead to exit status 1, or those that --fail-on names.""",
+        "/run/current-system/sw/bin/git",
+        "--json --fail-on missing-target,duplicate-soname ./result",
+    )
+    sub.add_argument("paths", nargs="+", metavar="PATH", help="a store path, directory or ELF file")
+    form = sub.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="print roots, findings and summary as JSON")
+    form.add_argument("--sarif", action="store_true", help="print the findings as SARIF 2.1.0, for code-scanning tools")
+    sub.add_argument(
+        "--fail-on",
+        action="extend",
+        type=lambda words: words.split(","),
+        metavar="CHECK,…",
+        help="exit with status 1 for warnings and errors of these checks alone; CHECK:note counts notes too",
+    )
+    sub.add_argument(
+        "--loader", metavar="PATH", help="the loader of libraries, instead of that beside the libc which they find"
+    )
+    sub.add_argument(
+        "--no-compare",
+        dest="compare",
+        action="store_false",
+        help="run no real loader to compare with; it maps, and runs none of the code",
+    )
+    sub.add_argument(
+        "--jobs", type=int, default=0, metavar="N", help="how many real loaders to run at once; 0 means one a processor"
+    )
+    sub.add_argument("--verbose", action="store_true", help="list every note")
+
+
+def _add_hook(commands: Commands) -> None:
+    sub = _add(
+        commands,
+        "hook",
+        "--program PATH",
+        "print the stdenv setup hook",
+        "It goes to standard output. A derivation that sources it is hardened by the program.",
+        "--program /nix/store/…-nix-harden/bin/nix-harden > nix-harden-needed.sh",
+    )
+    sub.add_argument(
+        "--program", required=True, metavar="PATH", help="the absolute path of the nix-harden that the hook calls"
+    )
+
+
+def _add_option(sub: argparse.ArgumentParser, flag: str, name: str, form: Form, sentence: str) -> None:
+    help_text = sentence.replace("%", "%%")
+    if form is Form.SWITCH:
+        sub.add_argument(flag, dest=name, action="store_const", const="1", help=help_text)
+    elif form.is_list:
+        sub.add_argument(flag, dest=name, action="extend", nargs="+", metavar=form.value.rstrip("…"), help=help_text)
+    else:
+        sub.add_argument(flag, dest=name, metavar=form.value, help=help_text)
