@@ -3,6 +3,7 @@
 import enum
 import os
 from dataclasses import dataclass
+from typing import Literal
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,6 +218,14 @@ class StringTable:
     fixed: frozenset[int]
     fields: tuple[Field, ...]
 
+    @property
+    def byte_order(self) -> Literal["little", "big"]:
+        return "little" if self.little_endian else "big"
+
+    def string(self, offset: int) -> str:
+        """The string that begins at an offset which a field holds."""
+        return os.fsdecode(self.strings[offset : self.strings.index(b"\0", offset)])
+
 
 @dataclass(frozen=True, slots=True)
 class Write:
@@ -231,7 +240,8 @@ class Edit:
     """All that changes in one inode: made in place, or by one call of patchelf.
 
     `needed` pairs old with new strings, and version needs follow them; `search_path` is the new string where `action` is SET;
-    `rpath` says that the tag which holds it is DT_RPATH.
+    `rpath` says that the tag which holds it is DT_RPATH. `order` is every NEEDED as it is to stand afterwards, where more than the
+    strings changes: what neither stands there nor comes from `needed` is added.
     """
 
     paths: tuple[str, ...]
@@ -241,6 +251,18 @@ class Edit:
     action: PathAction
     search_path: str = ""
     rpath: bool = False
+    order: tuple[str, ...] | None = None
+
+    @property
+    def needed_after(self) -> tuple[str, ...]:
+        """Every NEEDED once the edit is made, in its order."""
+        return self.renamed if self.order is None else self.order
+
+    @property
+    def renamed(self) -> tuple[str, ...]:
+        """The NEEDED that are there, by their new strings, where they stand."""
+        names = dict(self.needed)
+        return tuple(names.get(name, name) for name in self.before.needed)
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,12 +33,15 @@ def find(configured: str) -> str:
 
 
 def arguments(edit: Edit) -> list[str]:
-    """The options that make one edit in one call."""
+    """The options that make one edit in one call, but for the order of NEEDED: what is added comes first, alphabetically."""
     words = []
     if edit.soname is not None:
         words += ["--set-soname", edit.soname]
     for old, new in edit.needed:
         words += ["--replace-needed", old, new]
+    for name in dict.fromkeys(edit.needed_after):
+        if name not in edit.renamed:
+            words += ["--add-needed", name]
     if edit.action is PathAction.EMPTY:
         words += ["--set-rpath", ""]
     elif edit.action is PathAction.SET:

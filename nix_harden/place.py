@@ -4,8 +4,7 @@ import bisect
 import itertools
 import os
 import re
-from collections.abc import Iterator
-from typing import Literal
+from collections.abc import Iterator, Sequence
 
 from nix_harden.model import Edit, Field, PathAction, StringTable, Use, Write
 
@@ -17,7 +16,7 @@ def place(table: StringTable, edit: Edit) -> tuple[Write, ...] | None:
     and with what is there; what an old one leaves is blanked with zeros.
     """
     changes = _changes(table, edit)
-    if changes is None:
+    if changes is None or len(edit.needed_after) != len(edit.before.needed):
         return None
     kept = table.fixed | {field.value for field in table.fields if field not in changes} | {0}
     free = _free(table.strings, kept)
@@ -40,13 +39,23 @@ def place(table: StringTable, edit: Edit) -> tuple[Write, ...] | None:
         Write(table.offset + start, bytes(buffer[start:stop]))
         for start, stop in differences(table.strings, bytes(buffer))
     )
-    order: Literal["little", "big"] = "little" if table.little_endian else "big"
     fields = (
-        Write(field.position, places[text].to_bytes(field.size, order))
+        Write(field.position, places[text].to_bytes(field.size, table.byte_order))
         for field, text in changes.items()
         if places[text] != field.value
     )
     return (*strings, *fields)
+
+
+def reorder(table: StringTable, names: Sequence[str]) -> tuple[Write, ...]:
+    """The writes that bring the NEEDED of a table, which are `names` in some order, into theirs."""
+    fields = [field for field in table.fields if field.use is Use.NEEDED]
+    values = {table.string(field.value): field.value for field in fields}
+    return tuple(
+        Write(field.position, values[name].to_bytes(field.size, table.byte_order))
+        for field, name in zip(fields, names, strict=True)
+        if values[name] != field.value
+    )
 
 
 def differences(one: bytes, other: bytes) -> Iterator[tuple[int, int]]:
@@ -72,7 +81,7 @@ def _changes(table: StringTable, edit: Edit) -> dict[Field, bytes] | None:
             return None
     found = {}
     for field in table.fields:
-        text = os.fsdecode(table.strings[field.value : table.strings.index(b"\0", field.value)])
+        text = table.string(field.value)
         if (wanted := new[field.use].get(text, text)) != text:
             found[field] = os.fsencode(wanted)
     return found

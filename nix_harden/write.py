@@ -4,15 +4,16 @@ import contextlib
 import fcntl
 import os
 import shutil
+import stat
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from nix_harden.elf import read_contents, read_edited, read_stale, read_table
 from nix_harden.errors import HardenError, MalformedElf, ReadError, SeveralErrors, ToolError, WriteError
 from nix_harden.model import COPY, Edit, Object, PathAction, Write
 from nix_harden.patchelf import arguments, find
-from nix_harden.place import place
+from nix_harden.place import place, reorder
 from nix_harden.process import run
 from nix_harden.settings import Settings
 
@@ -66,13 +67,7 @@ def write(edit: Edit, writes: tuple[Write, ...] | None, program: str, scratch: s
         directory = scratch if _is_linked(path, scratch) else os.path.dirname(path)
         copy = _temporary(directory if writes is not None else scratch)
         copies.append(copy)
-        if writes is not None:
-            clone(path, copy)
-            _apply(writes, copy)
-        else:
-            run([program, *arguments(edit), "--output", copy, path])
-        _blank(copy, store)
-        verify(edit, copy)
+        _edit(edit, writes, program, copy, store)
         if os.path.dirname(copy) != directory:
             made, copy = copy, _temporary(directory)
             copies.append(copy)
@@ -98,6 +93,49 @@ def write(edit: Edit, writes: tuple[Write, ...] | None, program: str, scratch: s
         for copy in copies:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(copy)
+
+
+def write_copy(edit: Edit, target: str, settings: Settings, check: Callable[[str], None]) -> int:
+    """Make the edited copy of a file appear at `target` by rename(2), with the mode of the file; answer its size in bytes.
+
+    `check` looks at the copy before it takes the place, and refuses it by what it raises. Raises WriteError, ToolError; what was at
+    `target` is then as it was, and no copy stays behind.
+    """
+    path = edit.paths[0]
+    writes = writes_in_place(edit)
+    program = find(settings.patchelf) if writes is None else ""
+    try:
+        copy = _temporary(os.path.dirname(target) or ".")
+    except OSError as error:
+        raise WriteError(target, error.strerror or str(error)) from error
+    try:
+        _edit(edit, writes, program, copy, settings.store)
+        os.chmod(copy, stat.S_IMODE(os.stat(path).st_mode))
+        check(copy)
+        size = os.stat(copy).st_size
+        os.replace(copy, target)
+    except OSError as error:
+        raise WriteError(target, error.strerror or str(error)) from error
+    except (ToolError, MalformedElf, ReadError) as error:
+        raise WriteError(target, str(error)) from error
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(copy)
+    return size
+
+
+def _edit(edit: Edit, writes: tuple[Write, ...] | None, program: str, copy: str, store: str) -> None:
+    """Make `copy`, which is there and empty, what the edit asks for, and read it again."""
+    path = edit.paths[0]
+    if writes is not None:
+        clone(path, copy)
+        _apply(writes, copy)
+    else:
+        run([program, *arguments(edit), "--output", copy, path])
+    if edit.order is not None and (table := read_table(copy)) is not None:
+        _apply(reorder(table, edit.order), copy)
+    _blank(copy, store)
+    verify(edit, copy)
 
 
 def writes_in_place(edit: Edit) -> tuple[Write, ...] | None:
@@ -172,7 +210,7 @@ def expected(edit: Edit) -> dict[str, object]:
         "kind": before.kind,
         "interpreter": before.interpreter,
         "soname": edit.soname or before.soname,
-        "needed": tuple(names.get(name, name) for name in before.needed),
+        "needed": edit.needed_after,
         "runpath": runpath,
         "rpath": rpath,
         "filters": before.filters,
