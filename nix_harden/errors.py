@@ -122,6 +122,19 @@ class CheckFailed(HardenError):
 
 
 @dataclass(eq=False)
+class NotFrozen(HardenError):
+    """A program that cannot be frozen as it was asked for: why, and what to do instead."""
+
+    path: str
+    problem: str
+    advice: str
+    status = 1
+
+    def __str__(self) -> str:
+        return f"{self.path}: not frozen, nothing was written: {self.problem}; {self.advice}"
+
+
+@dataclass(eq=False)
 class SeveralErrors(HardenError):
     """All failures of a run that was carried to its end before it failed."""
 

@@ -6,6 +6,7 @@ from nix_harden.errors import (
     CheckFailed,
     HardenError,
     MalformedElf,
+    NotFrozen,
     PlanConflict,
     ReadError,
     ReferenceRefused,
@@ -23,6 +24,7 @@ CASES: list[tuple[HardenError, int]] = [
     (ToolError("patchelf", "failed"), 3),
     (ReadError("/p", "Permission denied"), 3),
     (ReferenceRefused("/p", "SONAME", "/p/a", "out", "itself", "disallowedReferences", False), 1),
+    (NotFrozen("/p", "it is static", "leave it"), 1),
     (CheckFailed("/p", "liba.so.1", "/x", "/y"), 1),
 ]
 

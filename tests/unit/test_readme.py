@@ -25,6 +25,7 @@ RUN_BY = {
     "nix-harden audit /path/to/program": "tests/audit/test_command.py",
     "nix-harden audit --json --fail-on missing-target /path/to/store/path": "tests/audit/test_command.py",
     "nix-harden unharden /path/to/store/path": "tests/elf/test_unharden.py",
+    "nix-harden freeze /path/to/program -o OUT": "tests/freeze/test_lift.py",
     "nix-harden hook --program /path/to/nix-harden > nix-harden-needed.sh": "tests/unit/test_hook.py",
 }
 
