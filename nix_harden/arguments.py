@@ -31,6 +31,7 @@ def parser() -> argparse.ArgumentParser:
     _add_fixup(commands)
     _add_unharden(commands)
     _add_audit(commands)
+    _add_freeze(commands)
     _add_hook(commands)
     return found
 
@@ -128,6 +129,38 @@ Warnings and errors lead to exit status 1, or those that --fail-on names.""",
         "--jobs", type=int, default=0, metavar="N", help="how many real loaders to run at once; 0 means one a processor"
     )
     sub.add_argument("--verbose", action="store_true", help="list every note")
+
+
+def _add_freeze(commands: Commands) -> None:
+    sub = _add(
+        commands,
+        "freeze",
+        "[options] PROGRAM (--output OUT | --in-place)",
+        "bind a finished program's whole closure in a copy of it",
+        """Write a copy of a program that names every library which its loader maps by
+absolute path, in the loader's order, so that none is searched for. No library
+is changed, and nothing of the program is run: on the machine that it is for,
+its loader is asked to list and to bind, before and after, and must answer the
+same. A program that cannot be frozen leads to exit status 1.""",
+        "/nix/store/…-ffmpeg/bin/ffmpeg -o ~/bin/ffmpeg",
+        "--in-place ./result-copy/bin/emacs",
+    )
+    sub.add_argument("program", metavar="PROGRAM", help="an ELF program, or a wrapper that nixpkgs made for one")
+    place = sub.add_mutually_exclusive_group(required=True)
+    place.add_argument("-o", "--output", metavar="OUT", help="the file to write; one that is there is replaced")
+    place.add_argument(
+        "--in-place",
+        action="store_true",
+        help="replace the program itself; of a wrapper, the program that it starts",
+    )
+    sub.add_argument(
+        "--leave",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="a name that may go on being searched for, where the SONAME of its library is another",
+    )
+    sub.add_argument("--json", action="store_true", help="print what was frozen as JSON")
 
 
 def _add_hook(commands: Commands) -> None:

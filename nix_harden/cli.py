@@ -137,7 +137,7 @@ def audit(arguments: "Namespace") -> int:
     return FINDINGS if fails(done.findings, fail_on) else DONE
 
 
-def freeze(arguments: argparse.Namespace) -> int:
+def freeze(arguments: "Namespace") -> int:
     """Freeze, say."""
     from nix_harden import frozen
     from nix_harden.freeze import freeze as run
@@ -150,7 +150,7 @@ def freeze(arguments: argparse.Namespace) -> int:
     return DONE
 
 
-def hook(arguments: argparse.Namespace) -> int:
+def hook(arguments: "Namespace") -> int:
     """Print the stdenv setup hook that calls a program."""
     from nix_harden.hook import render
 
@@ -187,120 +187,4 @@ def _say(line: str) -> None:
     print(printable(line), file=sys.stderr)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="nix-harden",
-        description="Bind the shared libraries of a Nix derivation by absolute store path.",
-        epilog=EPILOG,
-    )
-    parser.add_argument("--version", action="version", version=f"nix-harden {__version__}")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-
-    sub = commands.add_parser(
-        "fixup",
-        help="bind the outputs of one derivation",
-        description="Make every NEEDED, and every library's SONAME, in the ELF files of the outputs an absolute store path.",
-        epilog=EPILOG,
-    )
-    for setting in TABLE:
-        if setting.flag:
-            _add_option(sub, setting.flag, setting.name, setting.form, f"{setting.sentence} [{setting.variable}]")
-    sub.set_defaults(run=fixup)
-
-    sub = commands.add_parser(
-        "unharden",
-        help="make absolute names bare again",
-        description="Make absolute NEEDED and SONAME bare again, with their directories in the search path, in every ELF file "
-        "of store paths, directories or files; also where nuke-refs or remove-references-to has overwritten the hashes.",
-        epilog=EPILOG,
-    )
-    sub.add_argument("paths", nargs="+", metavar="PATH", help="what to unharden, in place")
-    sub.add_argument(
-        "--carry", metavar="DIR", help="copy the hardened libraries that are needed into DIR, and unharden them too"
-    )
-    for setting in TABLE:
-        if setting.flag and setting.name in ("exclude", "jobs", "dry_run", "verbose"):
-            _add_option(sub, setting.flag, setting.name, setting.form, f"{setting.sentence} [{setting.variable}]")
-    sub.set_defaults(run=unharden)
-
-    _add_audit(commands)
-    _add_freeze(commands)
-
-    sub = commands.add_parser(
-        "hook", help="print the stdenv setup hook", description="Print the stdenv setup hook that calls a program."
-    )
-    sub.add_argument(
-        "--program", required=True, metavar="PATH", help="the absolute path of the nix-harden that the hook calls"
-    )
-    sub.set_defaults(run=hook)
-    return parser
-
-
-def _add_audit(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    sub = commands.add_parser(
-        "audit",
-        help="check what a loader will do with files and store paths",
-        description="Walk every ELF file at and below the paths with all that its loader maps, by the loader's own rules, and check it; "
-        "what this machine runs is given to its real loader as well, and the two answers are compared. "
-        "The store is /nix/store, or what NIX_STORE says.",
-        epilog="exit status: 0 no finding worse than a note, 1 warnings or errors (or what --fail-on says), 2 usage, 3 a tool or the system failed",
-    )
-    sub.add_argument("paths", nargs="+", metavar="PATH", help="a store path, directory or ELF file")
-    form = sub.add_mutually_exclusive_group()
-    form.add_argument("--json", action="store_true", help="print roots, findings and summary as JSON")
-    form.add_argument("--sarif", action="store_true", help="print the findings as SARIF 2.1.0, for code-scanning tools")
-    sub.add_argument(
-        "--fail-on",
-        action="extend",
-        type=lambda words: words.split(","),
-        metavar="CHECK,…",
-        help="exit with status 1 for warnings and errors of these checks alone; CHECK:note counts notes too",
-    )
-    sub.add_argument(
-        "--loader", metavar="PATH", help="the loader of libraries, instead of that beside the libc which they find"
-    )
-    sub.add_argument(
-        "--no-compare",
-        dest="compare",
-        action="store_false",
-        help="run no real loader to compare with; it maps, and runs none of the code",
-    )
-    sub.add_argument(
-        "--jobs", type=int, default=0, metavar="N", help="how many real loaders to run at once; 0 means one a processor"
-    )
-    sub.add_argument("--verbose", action="store_true", help="list every note")
-    sub.set_defaults(run=audit)
-
-
-def _add_freeze(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    sub = commands.add_parser(
-        "freeze",
-        help="bind a finished program's whole closure in a copy of it",
-        description="Write a copy of a program that names every library which its loader maps by absolute path, in the loader's order, "
-        "so that none is searched for. No library is changed, and nothing of the program is run: on the machine that it is for, its "
-        "loader is asked to list and to bind, before and after, and must answer the same.",
-        epilog="exit status: 0 done, 1 the program cannot be frozen, 2 usage, 3 a tool or the system failed",
-    )
-    sub.add_argument("program", metavar="PROGRAM", help="an ELF program, or a wrapper that nixpkgs made for one")
-    sub.add_argument(
-        "-o", "--output", required=True, metavar="OUT", help="the file to write; one that is there is replaced"
-    )
-    sub.add_argument(
-        "--leave",
-        action="append",
-        default=[],
-        metavar="NAME",
-        help="a name that may go on being searched for, where the SONAME of its library is another",
-    )
-    sub.add_argument("--json", action="store_true", help="print what was frozen as JSON")
-    sub.set_defaults(run=freeze)
-
-
-def _add_option(parser: argparse.ArgumentParser, flag: str, name: str, form: Form, sentence: str) -> None:
-    help_text = sentence.replace("%", "%%")
-    if form is Form.SWITCH:
-        parser.add_argument(flag, dest=name, action="store_const", const="1", help=help_text)
-    elif form.is_list:
-        parser.add_argument(flag, dest=name, action="extend", nargs="+", metavar=form.value.rstrip("…"), help=help_text)
-    else:
-        parser.add_argument(flag, dest=name, metavar=form.value, help=help_text)
+COMMANDS = {"fixup": fixup, "unharden": unharden, "audit": audit, "freeze": freeze, "hook": hook}

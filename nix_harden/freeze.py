@@ -34,7 +34,7 @@ ELSE = "harden the library's package, which binds the name"
 
 def freeze(
     program: str,
-    out: str,
+    out: str | None,
     *,
     order: Order = Order.LOADER,
     leave: Collection[str] = (),
@@ -42,13 +42,16 @@ def freeze(
 ) -> Frozen:
     """Write to `out` a copy of `program` that names every library of its closure by path, so that none is searched for.
 
+    Without `out` it takes the program's own place, for a wrapper that of the program which it starts.
+
     `leave` are names that may go on being searched for, where no SONAME answers them.
     Raises NotFrozen where that cannot be done, UsageError, ReadError and WriteError; nothing was written then, and what was at `out`
     before is as it was. A file at `out` is replaced.
     """
     settings = settings or from_environ(os.environ, {})
-    out = _target(out)
+    target = _target(out) if out is not None else None
     source = follow(program)
+    target = target or source
     reader = DiskReader()
     graph = closure(source, reader)
     lift.check(graph)
@@ -57,9 +60,9 @@ def freeze(
     after = lift.walk_lifted(graph, edit, reader)
     lift.refuse(graph, after, leave, ELSE)
     compared: list[Compared] = []
-    size = write_copy(edit, out, settings, lambda copy: compared.append(compare(graph, after, copy)))
+    size = write_copy(edit, target, settings, lambda copy: compared.append(compare(graph, after, copy)))
     variants = tuple(name for name in names if VARIANT in name)
-    return Frozen(os.path.abspath(program), source, out, order, names, variants, size, compared[0])
+    return Frozen(os.path.abspath(program), source, target, order, names, variants, size, compared[0])
 
 
 def _target(out: str) -> str:

@@ -44,7 +44,7 @@ class Frozen:
 
 def text(frozen: Frozen) -> Iterator[str]:
     """What people want to know, a sentence a line."""
-    if frozen.source != frozen.program:
+    if frozen.source not in (frozen.program, frozen.path):
         yield (
             f"{frozen.program} is a wrapper; what was frozen is {frozen.source}, which it starts: {frozen.path} has none of the "
             "variables and arguments that the wrapper sets"

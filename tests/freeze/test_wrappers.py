@@ -64,6 +64,19 @@ def test_a_wrapper_is_followed_and_said(store: Store, hidden: Path, make: Callab
     assert run(out).misses == ()
 
 
+@pytest.mark.parametrize("make", [shell_wrapper, binary_wrapper])
+def test_in_place_a_wrapper_stays_and_starts_the_frozen_program(
+    store: Store, hidden: Path, make: Callable[[Path, Path], Path]
+) -> None:
+    wrapper = make(hidden.parent / "app", hidden)
+    before, bytes_before = run(wrapper), wrapper.read_bytes()
+    assert any(Path(path).name.startswith("lib") for path in run(hidden).misses)
+    store.call("freeze", "--in-place", wrapper)
+    assert wrapper.read_bytes() == bytes_before
+    assert run(wrapper).said == before.said
+    assert run(hidden).misses == ()
+
+
 def test_wrappers_of_wrappers(store: Store, hidden: Path) -> None:
     inner = binary_wrapper(hidden.parent / ".app-wrapped_", hidden)
     outer = shell_wrapper(hidden.parent / "app", inner)
