@@ -201,6 +201,26 @@ let
     matches = _: isOff final;
   };
 
+  missingIn = set: lib.filter (name: !set ? ${name});
+  lacks = function: missing: complain "${function}: this package set has no '${lib.head missing}'";
+
+  # A finished package, its programs bound to all that they load; nothing else is built again.
+  freezePrograms = package: programs: (hookFor package).freezePrograms programs package;
+  freeze = package: freezePrograms package null;
+  # an overlay
+  freezePackages =
+    names: final: prev:
+    let
+      missing = missingIn prev names;
+    in
+    if missing != [ ] then
+      lacks "freezePackages" missing
+    else
+      withUnhardened final prev
+      // lib.genAttrs names (
+        name: if isOff final then prev.${name} else (hookIn final).freezePrograms null prev.${name}
+      );
+
   withOptions =
     options:
     let
@@ -263,7 +283,7 @@ let
       hardenPackages =
         names: final: prev:
         let
-          missing = lib.filter (name: !prev ? ${name}) names;
+          missing = missingIn prev names;
           # nixpkgs gives overlays to the stages that build the stdenv, too, and its own packages come from there
           early = lib.hasPrefix "bootstrap-" (prev.stdenv.name or "");
           taken = lib.filter (name: (prev.stdenv.overrides or (_: _: { })) final prev ? ${name}) names;
@@ -277,7 +297,7 @@ let
         if early then
           { }
         else if missing != [ ] then
-          complain "hardenPackages: this package set has no '${lib.head missing}'"
+          lacks "hardenPackages" missing
         else if taken != [ ] then
           complain "hardenPackages: '${lib.head taken}' comes with the stdenv, and cannot be another one"
         else
@@ -295,6 +315,7 @@ let
 in
 {
   inherit exceptions modes withOptions;
+  inherit freeze freezePrograms freezePackages;
   inherit (plainly) hardenStdenv hardenPackage hardenPackages;
   hardenEverything = options: (withOptions options).hardenEverything;
 }

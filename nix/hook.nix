@@ -16,6 +16,8 @@ makeSetupHook
       isNixHardenNeeded = true;
       # unharden drv: the same package with bare names.
       unharden = callPackage ./unharden.nix { inherit nix-harden; };
+      # freezePrograms [ "bin/hello" ] drv: the same package, whose programs name all that they load; every program for null.
+      freezePrograms = callPackage ./freeze.nix { inherit nix-harden; };
     };
     meta.description = "Setup hook that makes SONAME and NEEDED absolute store paths";
   }
