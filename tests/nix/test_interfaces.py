@@ -53,6 +53,7 @@ def evaluate(nix: Nix, nixpkgs: str, expression: str, *, fails: bool = False) ->
             "built (harden.hardenEverything { except = [ 3 ]; })",
             "except: int is neither the name of a package nor a pre",
         ),
+        ('built (harden.freezePackages [ "zlip" ])', "freezePackages: this package set has no 'zlip'"),
         ('built (harden.hardenPackages [ "zlip" ])', "hardenPackages: this package set has no 'zlip'"),
         (
             '(pkgs.extend (harden.hardenPackages [ "callPackage" ])).callPackage',
@@ -142,13 +143,15 @@ def test_exceptions_are_documented_word_for_word(nix: Nix, nixpkgs: str) -> None
         (4, "(%s).hardenNeeded", {"mode": "soname"}),
         (5, "(import <nixpkgs> { overlays = [ (%s) ]; }).openssl.hardenNeeded", {"mode": "needed"}),
         (6, "(let flake = %s; in flake.inputs) != { }", True),
+        (7, "(%s).openssl.unfrozen.name", "openssl-1"),
+        (8, "(%s).unfrozen.name", "openssl-1"),
     ],
 )
 def test_documented_expressions_do_what_they_say(
-    nix: Nix, nixpkgs: str, block: int, asked: str, answer: dict[str, str] | bool
+    nix: Nix, nixpkgs: str, block: int, asked: str, answer: dict[str, str] | str | bool
 ) -> None:
-    """Each block of docs/interfaces.md evaluates as it stands there, and hardens openssl in the mode that it names."""
-    assert len(BLOCKS) == 7
+    """Each block of docs/interfaces.md evaluates as it stands there, and hardens openssl in the mode that it names, or freezes it."""
+    assert len(BLOCKS) == 9
     assert json.loads(evaluate(nix, nixpkgs, asked % BLOCKS[block])) == answer
 
 
