@@ -1,8 +1,12 @@
 """What setuptools does when it builds a wheel of this package: completions and the man page are made, and go along."""
 
+import os
+import sys
 from pathlib import Path
 
 from setuptools.command.build_py import build_py
+
+sys.path.insert(0, str(Path(__file__).parent.parent))  # an isolated build finds its backend's packages only
 
 from nix_harden import shell
 
@@ -12,8 +16,10 @@ class Build(build_py):
 
     def run(self) -> None:
         super().run()
+        if self.editable_mode:
+            return  # nothing but the packages is installed
         share = Path(self.build_lib).parent / "share"
         shell.write(share)
         self.distribution.data_files = [
-            (f"share/{Path(place).parent}", [str(share / place)]) for place in shell.files()
+            (f"share/{Path(place).parent}", [os.path.relpath(share / place)]) for place in shell.files()
         ]
