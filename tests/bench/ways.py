@@ -111,10 +111,10 @@ def real(top: Path, names: Sequence[str]) -> Mapping[str, Mapping[Way, Bound]]:
     debstore.build(origin, roots, debstore.default_cache())
     seconds = dict.fromkeys(Way, 0.0)
     for way in (Way.SEARCHING, Way.SONAME, Way.PATCHELF, Way.IN_PLACE):
-        _relocate(origin, places[way])
+        relocate(origin, places[way])
         store = debstore.load(places[way])
         if way in (Way.SEARCHING, Way.IN_PLACE):
-            _leave_room(store)
+            leave_room(store)
         if way is Way.SONAME:
             seconds[way] = _set_sonames(store)
         if way in (Way.PATCHELF, Way.IN_PLACE):
@@ -161,7 +161,7 @@ def lift(searching: Bound, leave: Sequence[str] = ()) -> Bound:
     return Bound(Program(path, program.ends, program.waits), time.perf_counter() - begin)
 
 
-def _relocate(source: Path, target: Path) -> None:
+def relocate(source: Path, target: Path) -> None:
     """Copy a store to a path of the same length, and have its files name the new one."""
     old, new = os.fsencode(source), os.fsencode(target)
     assert len(old) == len(new)
@@ -176,7 +176,7 @@ def _relocate(source: Path, target: Path) -> None:
             path.write_bytes(data.replace(old, new))
 
 
-def _leave_room(store: debstore.Store) -> None:
+def leave_room(store: debstore.Store) -> None:
     """What linkers under the hook would have left: bytes of a search path that is shorter now."""
     for path in store.elf_files():
         dynamic = debstore.read_dynamic(path)
