@@ -104,6 +104,7 @@ class Catalog:
     def __init__(self, settings: Settings, read: Read) -> None:
         self.settings = settings
         self._store = os.path.realpath(settings.store)
+        self._real: dict[str, str] = {}
         self._objects: dict[str, Object | HardenError | None] = {}
         self._by_name: dict[str, list[str]] = {}
         self._links: dict[str, list[str]] = {}
@@ -124,10 +125,11 @@ class Catalog:
 
     def real(self, path: str) -> str:
         """`path` with every link followed, but for one that leads to the store itself."""
-        real = os.path.realpath(path)
-        if real.startswith(self._store + "/"):
-            return self.settings.store + real.removeprefix(self._store)
-        return real
+        if path not in self._real:
+            real = os.path.realpath(path)
+            inside = real.startswith(self._store + "/")
+            self._real[path] = self.settings.store + real.removeprefix(self._store) if inside else real
+        return self._real[path]
 
     def object(self, path: str) -> Object | None:
         """The object at a path, or None where none can be read."""
