@@ -103,6 +103,11 @@ def read_contents(path: str) -> Contents | None:
     return _with_image(path, _contents)
 
 
+def read_unedited(path: str) -> tuple[StringTable | None, Contents | None] | None:
+    """What `read_table` and `read_contents` see, in one reading; raises as they do."""
+    return _with_image(path, lambda image: (_table(image), _contents(image)))
+
+
 def read_edited(path: str) -> tuple[Object, Contents | None] | None:
     """What `read_object` and `read_contents` see, in one reading; raises as they do."""
     return _with_image(path, lambda image: (_object(path, image), _contents(image)))

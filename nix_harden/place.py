@@ -13,7 +13,7 @@ def place(table: StringTable, edit: Edit) -> tuple[Write, ...] | None:
     """The writes that make an edit in place, or None where the free bytes do not suffice, or a tag would have to be added.
 
     Free is what no symbol, tag or version refers to, once the old strings are out of use. New strings share tails with each other
-    and with what is there; what an old one leaves is blanked with zeros.
+    and with what is there; what stays free is blanked with zeros, so that no store path is left behind in it.
     """
     changes = _changes(table, edit)
     if changes is None or len(edit.needed_after) != len(edit.before.needed):
@@ -30,11 +30,8 @@ def place(table: StringTable, edit: Edit) -> tuple[Write, ...] | None:
             return None
         buffer[at : at + len(text) + 1] = text + b"\0"
         places[text] = at
-    for field in changes:
-        end = table.strings.index(b"\0", field.value)
-        for start, stop in free:
-            first, last = max(start, field.value), min(stop, end)
-            buffer[first:last] = bytes(max(0, last - first))
+    for start, stop in free:
+        buffer[start:stop] = bytes(stop - start)
     strings = (
         Write(table.offset + start, bytes(buffer[start:stop]))
         for start, stop in differences(table.strings, bytes(buffer))

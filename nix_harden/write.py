@@ -8,10 +8,11 @@ import stat
 import tempfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 
-from nix_harden.elf import read_contents, read_edited, read_stale, read_table
+from nix_harden.elf import Contents, read_edited, read_stale, read_table, read_unedited
 from nix_harden.errors import HardenError, MalformedElf, ReadError, SeveralErrors, ToolError, WriteError
-from nix_harden.model import COPY, Edit, Object, PathAction, Write
+from nix_harden.model import COPY, Edit, Object, PathAction, StringTable, Write
 from nix_harden.patchelf import arguments, find
 from nix_harden.place import place, reorder
 from nix_harden.process import run
@@ -19,6 +20,39 @@ from nix_harden.settings import Settings
 
 FICLONE = 0x40049409  # <linux/fs.h>
 LARGEST_COPY = 1 << 30
+# From this size on blocks are allocated before they are written: else ext4 writes out what is renamed over another file (ext4(5),
+# auto_da_alloc). A smaller file is written out in less time.
+LARGE = 1 << 24
+
+Unedited = tuple[StringTable | None, Contents | None]
+
+
+@dataclass(frozen=True)
+class Workshop:
+    """Where copies are made, and with what: the directory `scratch`, a patchelf, and the store whose paths must not stay behind.
+
+    `linked` says of each directory that was asked for whether rename(2) leads there from `scratch`.
+    """
+
+    scratch: str
+    patchelf: str
+    store: str
+    linked: dict[str, bool] = field(default_factory=dict)
+
+    def reaches(self, path: str) -> bool:
+        """Whether a file in `scratch` can take the place of that at `path`; asked by a link, as no device number tells."""
+        directory = os.path.dirname(path)
+        if directory not in self.linked:
+            probe = _temporary(self.scratch)
+            os.unlink(probe)
+            try:
+                os.link(path, probe)
+            except OSError:
+                self.linked[directory] = False
+            else:
+                os.unlink(probe)
+                self.linked[directory] = True
+        return self.linked[directory]
 
 
 def write_all(edits: Sequence[Edit], settings: Settings) -> int:
@@ -27,36 +61,53 @@ def write_all(edits: Sequence[Edit], settings: Settings) -> int:
     A file whose edit fails stays as it was, the others are done; then SeveralErrors tells of all. Raises ToolError before anything
     is written where a file needs patchelf, and there is none that may be used.
     """
+    program = _patchelf(edits, settings)
     errors: list[HardenError] = []
+    placed: list[Edit] = []
+    left = iter(edits)
     with (
         tempfile.TemporaryDirectory(prefix="nix-harden-") as scratch,
         ThreadPoolExecutor(max_workers=settings.jobs) as pool,
     ):
+        workshop = Workshop(scratch, program, settings.store)
 
-        def attempt(edit: Edit, writes: tuple[Write, ...] | None) -> None:
-            try:
-                write(edit, writes, program, scratch, settings.store)
-            except HardenError as error:
-                errors.append(error)
+        def work() -> None:
+            for edit in left:  # each takes the next; nothing but what is at work is held
+                if not going:
+                    return
+                try:
+                    if write(edit, workshop):
+                        placed.append(edit)
+                except HardenError as error:
+                    errors.append(error)
 
+        going = True
         try:
-            planned = list(pool.map(writes_in_place, edits))
-            program = find(settings.patchelf) if None in planned else ""
-            list(pool.map(attempt, edits, planned))
+            for done in [pool.submit(work) for _ in range(settings.jobs)]:
+                done.result()
         except BaseException:
-            pool.shutdown(cancel_futures=True)
+            going = False
             raise
     if errors:
         raise SeveralErrors(tuple(sorted(errors, key=str)))
-    return len(planned) - planned.count(None)
+    return len(placed)
 
 
-def write(edit: Edit, writes: tuple[Write, ...] | None, program: str, scratch: str, store: str) -> None:
-    """Replace one file, and every hard link to it, by its edited copy: mode, owner and times are kept.
+def _patchelf(edits: Sequence[Edit], settings: Settings) -> str:
+    """The patchelf to call; where there is none that may be used, none is needed, or ToolError is raised."""
+    try:
+        return find(settings.patchelf)
+    except ToolError:
+        if any(in_place(edit, read_unedited(edit.paths[0])) is None for edit in edits):
+            raise
+        return ""
 
-    The copy gets `writes`, or is what the patchelf `program` makes of the file where there are none. Paths of `store`
-    in strings that the edit has put out of use are blanked: Nix would take them for references.
-    The copy is made in `scratch`, and brought beside the file only where rename(2) does not lead from there to it: so a kill
+
+def write(edit: Edit, workshop: Workshop) -> bool:
+    """Replace one file, and every hard link to it, by its edited copy, and answer whether it was edited in place.
+
+    Mode, owner and times are kept. Where the strings have no room the copy is what patchelf makes of the file.
+    The copy is made in the workshop, and brought beside the file only where rename(2) does not lead from there to it: so a kill
     leaves nothing in an output but, there, what the next run clears away. Raises WriteError; the file is then whole and old, and
     no copy stays behind.
     """
@@ -64,10 +115,12 @@ def write(edit: Edit, writes: tuple[Write, ...] | None, program: str, scratch: s
     copies: list[str] = []
     replaced: list[str] = []
     try:
-        directory = scratch if _is_linked(path, scratch) else os.path.dirname(path)
-        copy = _temporary(directory if writes is not None else scratch)
+        before = read_unedited(path)
+        writes = in_place(edit, before)
+        directory = workshop.scratch if workshop.reaches(path) else os.path.dirname(path)
+        copy = _temporary(directory if writes is not None else workshop.scratch)
         copies.append(copy)
-        _edit(edit, writes, program, copy, store)
+        _edit(edit, before, writes, workshop, copy)
         if os.path.dirname(copy) != directory:
             made, copy = copy, _temporary(directory)
             copies.append(copy)
@@ -93,6 +146,7 @@ def write(edit: Edit, writes: tuple[Write, ...] | None, program: str, scratch: s
         for copy in copies:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(copy)
+    return writes is not None
 
 
 def write_copy(edit: Edit, target: str, settings: Settings, check: Callable[[str], None]) -> int:
@@ -102,14 +156,16 @@ def write_copy(edit: Edit, target: str, settings: Settings, check: Callable[[str
     `target` is then as it was, and no copy stays behind.
     """
     path = edit.paths[0]
-    writes = writes_in_place(edit)
+    before = read_unedited(path)
+    writes = in_place(edit, before)
     program = find(settings.patchelf) if writes is None else ""
+    workshop = Workshop(os.path.dirname(target) or ".", program, settings.store)
     try:
-        copy = _temporary(os.path.dirname(target) or ".")
+        copy = _temporary(workshop.scratch)
     except OSError as error:
         raise WriteError(target, error.strerror or str(error)) from error
     try:
-        _edit(edit, writes, program, copy, settings.store)
+        _edit(edit, before, writes, workshop, copy)
         os.chmod(copy, stat.S_IMODE(os.stat(path).st_mode))
         check(copy)
         size = os.stat(copy).st_size
@@ -124,23 +180,27 @@ def write_copy(edit: Edit, target: str, settings: Settings, check: Callable[[str
     return size
 
 
-def _edit(edit: Edit, writes: tuple[Write, ...] | None, program: str, copy: str, store: str) -> None:
-    """Make `copy`, which is there and empty, what the edit asks for, and read it again."""
+def _edit(edit: Edit, before: Unedited | None, writes: tuple[Write, ...] | None, workshop: Workshop, copy: str) -> None:
+    """Make `copy`, which is there and empty, what the edit asks for, and read it again.
+
+    What patchelf has put out of use is blanked where it holds a path of the store: Nix would take it for a reference.
+    """
     path = edit.paths[0]
     if writes is not None:
         clone(path, copy)
         _apply(writes, copy)
     else:
-        run([program, *arguments(edit), "--output", copy, path])
+        run([workshop.patchelf, *arguments(edit), "--output", copy, path])
     if edit.order is not None and (table := read_table(copy)) is not None:
         _apply(reorder(table, edit.order), copy)
-    _blank(copy, store)
-    verify(edit, copy)
+    if writes is None:
+        _blank(copy, workshop.store)
+    verify(edit, before, copy)
 
 
-def writes_in_place(edit: Edit) -> tuple[Write, ...] | None:
+def in_place(edit: Edit, before: Unedited | None) -> tuple[Write, ...] | None:
     """What is to be written where nothing moves; None where there is no room, or the table may not be edited."""
-    table = read_table(edit.paths[0])
+    table = before[0] if before is not None else None
     return place(table, edit) if table is not None else None
 
 
@@ -150,6 +210,8 @@ def clone(source: str, target: str) -> None:
         with contextlib.suppress(OSError):
             fcntl.ioctl(new, FICLONE, old.fileno())
             return
+        if (size := os.fstat(old.fileno()).st_size) >= LARGE:
+            os.posix_fallocate(new.fileno(), 0, size)
         with contextlib.suppress(OSError):  # what it refuses or leaves is read and written
             while os.copy_file_range(old.fileno(), new.fileno(), LARGEST_COPY):
                 pass
@@ -177,18 +239,6 @@ def remove_leftovers(paths: Sequence[str]) -> None:
             os.unlink(path)
         except OSError as error:
             raise WriteError(path, f"a copy that a killed run left cannot be deleted: {error.strerror}") from error
-
-
-def _is_linked(path: str, directory: str) -> bool:
-    """Whether both lie in one mount, where link(2) and rename(2) work; asked by a link, as no device number tells."""
-    probe = _temporary(directory)
-    os.unlink(probe)
-    try:
-        os.link(path, probe)
-    except OSError:
-        return False
-    os.unlink(probe)
-    return True
 
 
 def _temporary(directory: str) -> str:
@@ -219,21 +269,22 @@ def expected(edit: Edit) -> dict[str, object]:
     }
 
 
-def verify(edit: Edit, copy: str) -> None:
+def verify(edit: Edit, before: Unedited | None, copy: str) -> None:
     """Read the edited copy and compare it with what was asked for: the strings named, and all others untouched."""
-    old, edited = read_contents(edit.paths[0]), read_edited(copy)
+    edited = read_edited(copy)
     if edited is None:
         raise WriteError(edit.paths[0], "the edit left no ELF file")
     after, new = edited
+    old = before[1] if before is not None else None
     _compare(edit, after)
     if old is None or new is None or old.spoilt(new):
         raise WriteError(edit.paths[0], "the edit changed a symbol's or version's name, or a flag")
 
 
 def _compare(edit: Edit, after: Object) -> None:
-    for field, wanted in expected(edit).items():
-        if (found := getattr(after, field)) != wanted:
-            raise WriteError(edit.paths[0], f"the edit left {field} {found!r} instead of {wanted!r}")
+    for name, wanted in expected(edit).items():
+        if (found := getattr(after, name)) != wanted:
+            raise WriteError(edit.paths[0], f"the edit left {name} {found!r} instead of {wanted!r}")
     if (
         stray := set(after.version_files)
         - set(after.needed)

@@ -25,7 +25,7 @@ from nix_harden.settings import matches
 PATCHELF_ONLY = """
 import sys
 from nix_harden import cli, write
-write.writes_in_place = lambda edit: None
+write.place = lambda table, edit: None
 cli.main(sys.argv[1:])
 """
 
@@ -94,7 +94,7 @@ REAL = {
         ("-loglevel", "quiet", "-f", "s16le", "-i", "pipe:0", "-f", "null", "-"),
         ("libsndio.so.7.0",),
     ),
-    "convert": Real("imagemagick-6.q16", "bin/convert-im6.q16", ("-version",), ("rgba:-", "null:")),
+    "convert": Real("imagemagick-6.q16", "bin/convert-im6.q16", ("-version",), ("-size", "1x1", "rgba:-", "null:")),
     "git": Real("git", "bin/git", ("--version",), ("hash-object", "--stdin")),
 }
 

@@ -21,7 +21,7 @@ from faults import mutate, seeds
 
 from nix_harden import write as writer
 from nix_harden.catalog import Catalog, Read
-from nix_harden.elf import read_contents, read_loadable, read_object, read_stale, read_table
+from nix_harden.elf import read_contents, read_loadable, read_object, read_stale, read_table, read_unedited
 from nix_harden.errors import HardenError, MalformedElf
 from nix_harden.model import Edit, File, Object, PathAction
 from nix_harden.place import place
@@ -110,7 +110,7 @@ class Target:
             assert len(changed) == len(self.data), "in place means that nothing is added"
             Path(self.old).write_bytes(changed)
             try:
-                writer.verify(edit, self.old)
+                writer.verify(edit, read_unedited(path), self.old)
                 self.counts["in place"] += 1
             except HardenError:
                 self.counts["in place, refused"] += 1
@@ -120,7 +120,7 @@ class Target:
         old = self.made[name]
         Path(self.old).write_bytes(old)
         try:
-            writer.write(self.edits[name], None, "patchelf", self.scratch, STORE)
+            writer.write(self.edits[name], writer.Workshop(self.scratch, "patchelf", STORE))
         except HardenError:
             kept = old
             self.counts["kept"] += 1
@@ -136,6 +136,7 @@ class Target:
     def be_patchelf(self) -> None:
         """Stand in for patchelf from now on."""
         setattr(writer, "run", self.patchelf)  # noqa: B010
+        setattr(writer, "place", lambda _table, _edit: None)  # noqa: B010
 
     def all(self, name: str, data: bytes) -> None:
         """Do all this with an input in the place of the seed `name`."""

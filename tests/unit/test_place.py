@@ -93,8 +93,17 @@ def test_the_shortest_run_that_is_long_enough_is_taken() -> None:
     writes = place(before, edit(("n", "c" * 9)))
     assert writes is not None
     data, _ = after(before, writes)
-    assert data.startswith(b"\0" + b"a" * 50)
-    assert b"c" * 9 + b"\0" in data
+    assert data.index(b"c" * 9 + b"\0") == before.strings.index(b"b" * 10)
+
+
+def test_what_stays_free_is_blanked() -> None:
+    """Whoever left it: it may hold a store path, which Nix would take for a reference."""
+    before = table("/s/stale/lib", "sym", "n", fixed=("sym",), NEEDED="n")
+    writes = place(before, edit(("n", "m")))
+    assert writes is not None
+    data, _ = after(before, writes)
+    assert b"/s" not in data
+    assert b"\0sym\0" in data
 
 
 def test_differences_are_runs() -> None:
