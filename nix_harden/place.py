@@ -18,6 +18,8 @@ def place(table: StringTable, edit: Edit) -> tuple[Write, ...] | None:
     changes = _changes(table, edit)
     if changes is None or len(edit.needed_after) != len(edit.before.needed):
         return None
+    if not changes:
+        return ()
     kept = table.fixed | {field.value for field in table.fields if field not in changes} | {0}
     free = _free(table.strings, kept)
     buffer = bytearray(table.strings)
