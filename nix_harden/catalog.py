@@ -105,6 +105,9 @@ class Catalog:
         self.settings = settings
         self._store = os.path.realpath(settings.store)
         self._real: dict[str, str] = {}
+        self._entries: dict[str, frozenset[str] | None] = {}
+        self._absent: dict[str, Tried] = {}
+        self._looked: dict[tuple[str, Abi], Candidate | Tried] = {}
         self._objects: dict[str, Object | HardenError | None] = {}
         self._by_name: dict[str, list[str]] = {}
         self._links: dict[str, list[str]] = {}
@@ -138,9 +141,27 @@ class Catalog:
 
     def look(self, path: str, abi: Abi) -> Candidate | Tried:
         """The candidate at `path` for an object of `abi`, or why the loader would pass it over."""
-        directory = os.path.dirname(path)
-        if not os.path.lexists(path):
-            return Tried(directory, ABSENT)
+        directory, name = os.path.split(path)
+        if not self._holds(directory, name):
+            return self._absent.setdefault(directory, Tried(directory, ABSENT))
+        key = path, abi
+        if key not in self._looked:
+            self._looked[key] = self._look(path, directory, abi)
+        return self._looked[key]
+
+    def _holds(self, directory: str, name: str) -> bool:
+        """Whether a directory has an entry of that name; most that are asked for are not there, so it is listed once."""
+        if directory not in self._entries:
+            try:
+                self._entries[directory] = frozenset(os.listdir(directory))
+            except PermissionError:  # which does not say that nothing is found in it
+                self._entries[directory] = None
+            except OSError:
+                self._entries[directory] = frozenset()
+        names = self._entries[directory]
+        return os.path.lexists(os.path.join(directory, name)) if names is None else name in names
+
+    def _look(self, path: str, directory: str, abi: Abi) -> Candidate | Tried:
         if not os.path.exists(path):
             return Tried(directory, "a dangling link")
         real = self.real(path)
@@ -253,8 +274,7 @@ class Catalog:
         if found.soname is None:
             return False
         soname = os.path.basename(found.soname)
-        directories = {os.path.dirname(path), os.path.dirname(real)}
-        return not any(os.path.lexists(os.path.join(directory, soname)) for directory in directories)
+        return not any(self._holds(os.path.dirname(each), soname) for each in (path, real))
 
     def _walk_inputs(self) -> Iterator[str]:
         seen: set[str] = set()

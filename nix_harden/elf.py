@@ -160,7 +160,7 @@ def _object(path: str, image: Image) -> Object:
         rpath=dynamic.last_string(elf.DT_RPATH, "DT_RPATH"),
         runpath=dynamic.last_string(elf.DT_RUNPATH, "DT_RUNPATH"),
         filters=dynamic.filters(),
-        version_files=tuple(dynamic.string(need.file, "a version's file") for need in dynamic.version_needs()),
+        version_files=tuple(dynamic.string(need.file, "a version's file") for need in dynamic.version_needs),
         opens_libraries=_opens_libraries(dynamic),
         notes=tuple(_dlopen_notes(image)),
         no_default_directories=bool(flags & DF_1_NODEFLIB),
@@ -233,8 +233,8 @@ def _contents(image: Image) -> Contents | None:
         return None
     return Contents(
         symbols=dynamic.symbols,
-        versions=(*(name for need in dynamic.version_needs() for name in need.names), *dynamic.version_definitions()),
-        names=frozenset(dynamic.fixed_references()),
+        versions=(*(name for need in dynamic.version_needs for name in need.names), *dynamic.version_definitions),
+        names=dynamic.fixed_references,
         strings=dynamic.strings,
         tags=tuple(row for row in dynamic.tags if row[0] in FIXED),
         filters=dynamic.filters(),
@@ -255,11 +255,10 @@ def _table(image: Image) -> StringTable | None:
         if name in USES
     ]
     # vn_file follows vn_version and vn_cnt
-    fields += [Field(Use.VERSION, need.position + 4, 4, need.file) for need in dynamic.version_needs()]
+    fields += [Field(Use.VERSION, need.position + 4, 4, need.file) for need in dynamic.version_needs]
     if any(start <= field.position < end or field.value >= len(dynamic.strings) for field in fields):
         return None
-    fixed = frozenset(dynamic.fixed_references())
-    return StringTable(start, dynamic.strings, image.order == "<", fixed, tuple(fields))
+    return StringTable(start, dynamic.strings, image.order == "<", dynamic.fixed_references, tuple(fields))
 
 
 def _is_alone(image: Image, dynamic: Dynamic) -> bool:

@@ -1,6 +1,7 @@
 """What can go wrong, each as a type that carries its fields and renders itself as one sentence."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Self
 
 
 @dataclass(eq=False)
@@ -11,6 +12,9 @@ class HardenError(Exception):
 
     def __str__(self) -> str:
         raise NotImplementedError
+
+    def __reduce__(self) -> tuple[type[Self], tuple[object, ...]]:
+        return type(self), tuple(getattr(self, field.name) for field in fields(self))
 
 
 @dataclass(eq=False)

@@ -15,6 +15,7 @@ import sys
 from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 
 from nix_harden.model import Abi
 
@@ -22,7 +23,7 @@ MAGIC = b"\x7fELF"
 PN_XNUM = 0xFFFF
 PATH_MAX = 4096
 # The piece of a file's beginning that is read at once: it holds the headers of nearly every file.
-HEAD = 4096
+WINDOW, SMALL = 4096, 256
 # No string that names a file, nor a search path, is longer in any file that works.
 LONGEST = 1 << 17
 # What all versions of one file may take at most; libc.so.6 has less than a hundred.
@@ -34,6 +35,7 @@ IN_NAME = (b"_", b"-", b"+", b".", b"/")
 
 ET_EXEC, ET_DYN = 2, 3
 PT_LOAD, PT_DYNAMIC, PT_INTERP, PT_NOTE = 1, 2, 3, 4
+PF_X = 1
 SHT_NULL, SHT_STRTAB, SHT_NOBITS, SHT_DYNSYM = 0, 3, 8, 11
 MACHINES = {  # e_machine, as <elf.h> names it
     2: "EM_SPARC",
@@ -108,7 +110,7 @@ def _layout(bits: int, order: str) -> Layout:
     wide = bits == 64
     return Layout(
         struct.Struct(order + ("HH12xQQ4xHHHHHH" if wide else "HH8xII4xHHHHHH")),
-        struct.Struct(order + ("I4xQQ8xQ16x" if wide else "III4xI12x")),
+        struct.Struct(order + ("IIQQ8xQ16x" if wide else "III4xI4xI4x")),
         struct.Struct(order + ("II8xQQQI20x" if wide else "II4xIIII12x")),
         struct.Struct(order + ("QQ" if wide else "II")),
         24 if wide else 16,
@@ -124,12 +126,18 @@ LAYOUTS = {(bits, order): _layout(bits, order) for bits in (32, 64) for order in
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """A program header: p_type, p_offset, p_vaddr and p_filesz."""
+    """A program header: p_type, p_offset, p_vaddr, p_filesz and p_flags."""
 
     type: int
     offset: int
     address: int
     size: int
+    flags: int
+
+    @property
+    def is_code(self) -> bool:
+        """Whether it holds instructions alone; a linker that puts everything else in with them begins with the file header."""
+        return bool(self.flags & PF_X) and self.offset > 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +158,7 @@ class Image:
     def __init__(self, descriptor: int) -> None:
         self.descriptor = descriptor
         self.size = os.fstat(descriptor).st_size
-        self._head = os.pread(descriptor, HEAD, 0)
+        self._window, self._window_start = os.pread(descriptor, WINDOW, 0), 0
         ident = self.read(0, 16, "the identification")
         bits, order = {1: 32, 2: 64}.get(ident[4]), {1: "<", 2: ">"}.get(ident[5])
         if bits is None or order is None:
@@ -168,9 +176,14 @@ class Image:
     def read(self, offset: int, size: int, what: str) -> bytes:
         if offset < 0 or size < 0 or offset + size > self.size:
             raise Broken(f"{what} at {offset:#x}, {size} bytes, reaches past the end of the file at {self.size:#x}")
-        if offset + size <= len(self._head):
-            return self._head[offset : offset + size]
-        data = os.pread(self.descriptor, size, offset)
+        within = offset - self._window_start
+        if within >= 0 and within + size <= len(self._window):
+            return self._window[within : within + size]
+        if size <= SMALL:  # what follows is often asked for next
+            self._window, self._window_start = os.pread(self.descriptor, WINDOW, offset), offset
+            data = self._window[:size]
+        else:
+            data = os.pread(self.descriptor, size, offset)
         if len(data) != size:
             raise Broken(f"{what} at {offset:#x} ended after {len(data)} of {size} bytes")
         return data
@@ -188,7 +201,9 @@ class Image:
         if self._phnum and stride < entry.size:
             raise Broken(f"the program header table has entries of {stride} bytes, {entry.size} are needed")
         data = self.read(self._phoff, self._phnum * stride, "the program header table")
-        return tuple(Segment(*entry.unpack_from(data, at)) for at in range(0, self._phnum * stride, stride or 1))
+        rows = (entry.unpack_from(data, at) for at in range(0, self._phnum * stride, stride or 1))
+        fields = itemgetter(0, 2, 3, 4, 1) if self.bits == 64 else itemgetter(0, 1, 2, 3, 4)  # where p_flags stands
+        return tuple(Segment(*fields(row)) for row in rows)
 
     def _sections(self) -> tuple[Section, ...]:
         """The section headers, or none where the table is stripped or does not fit: the loader never looks."""
@@ -232,13 +247,16 @@ class Image:
         return last
 
     def library_names(self) -> tuple[str, ...]:
-        """Every string in the file that reads like the bare name of a shared library, once, sorted."""
+        """Every string in the loaded data that reads like the bare name of a shared library, once, sorted."""
         found = set()
         with mmap.mmap(self.descriptor, 0, prot=mmap.PROT_READ) as data:
-            for match in LIBRARY_NAME.finditer(data):
-                before = data[match.start() - 1 : match.start()]
-                if not (before.isalnum() or before in IN_NAME):
-                    found.add(os.fsdecode(match[0][:-1]))
+            for segment in self.segments:
+                if segment.type != PT_LOAD or segment.is_code:
+                    continue
+                for match in LIBRARY_NAME.finditer(data, segment.offset, segment.offset + segment.size):
+                    before = data[match.start() - 1 : match.start()]
+                    if not (before.isalnum() or before in IN_NAME):
+                        found.add(os.fsdecode(match[0][:-1]))
         return tuple(sorted(found))
 
     @functools.cached_property
@@ -303,8 +321,12 @@ class Dynamic:
         names = tuple(name for text in audits for name in text.split(":") if name)
         return self.all_strings(DT_FILTER, "DT_FILTER") + self.all_strings(DT_AUXILIARY, "DT_AUXILIARY") + names
 
-    def version_needs(self) -> Iterator[VersionNeed]:
+    @functools.cached_property
+    def version_needs(self) -> tuple[VersionNeed, ...]:
         """The version needs, in their order (GNU symbol versioning, Elfxx_Verneed)."""
+        return tuple(self._version_needs())
+
+    def _version_needs(self) -> Iterator[VersionNeed]:
         address, count = self.value(DT_VERNEED), self.value(DT_VERNEEDNUM)
         if address is None or count is None:
             return
@@ -321,8 +343,12 @@ class Dynamic:
                 return
             position += following
 
-    def version_definitions(self) -> Iterator[int]:
+    @functools.cached_property
+    def version_definitions(self) -> tuple[int, ...]:
         """Each vda_name offset (GNU symbol versioning, Elfxx_Verdaux)."""
+        return tuple(self._version_definitions())
+
+    def _version_definitions(self) -> Iterator[int]:
         address, count = self.value(DT_VERDEF), self.value(DT_VERDEFNUM)
         if address is None or count is None:
             return
@@ -352,19 +378,17 @@ class Dynamic:
 
     def references(self) -> set[int]:
         """Every offset in the string table that something refers to."""
-        found = self.fixed_references()
+        found = set(self.fixed_references)
         found.update(value for tag, value in self.tags if tag in EDITABLE)
-        found.update(need.file for need in self.version_needs())
+        found.update(need.file for need in self.version_needs)
         return found
 
-    def fixed_references(self) -> set[int]:
+    @functools.cached_property
+    def fixed_references(self) -> frozenset[int]:
         """Those of the references that name no file and no search path; a tag that is not known is taken for one."""
-        found = set(self.symbols)
-        found.update(value for tag, value in self.tags if tag not in NO_STRINGS and tag not in EDITABLE)
-        for need in self.version_needs():
-            found.update(need.names)
-        found.update(self.version_definitions())
-        return found
+        tags = (value for tag, value in self.tags if tag not in NO_STRINGS and tag not in EDITABLE)
+        versions = (need.names for need in self.version_needs)
+        return frozenset(self.symbols).union(tags, self.version_definitions, *versions)
 
     @functools.cached_property
     def symbols(self) -> Sequence[int]:

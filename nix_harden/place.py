@@ -24,20 +24,21 @@ def place(table: StringTable, edit: Edit) -> tuple[Write, ...] | None:
     free = _free(table.strings, kept)
     buffer = bytearray(table.strings)
     places = {b"": 0}
+    written: list[tuple[int, int]] = []
     for text in sorted(set(changes.values()) - {b""}, key=lambda text: (-len(text), text)):
         at = _shared(buffer, text + b"\0", free)
         if at is None:
             at = _take(free, len(text) + 1)
-        if at is None:
-            return None
-        buffer[at : at + len(text) + 1] = text + b"\0"
+            if at is None:
+                return None
+            buffer[at : at + len(text) + 1] = text + b"\0"
+            written.append((at, at + len(text) + 1))
         places[text] = at
     for start, stop in free:
-        buffer[start:stop] = bytes(stop - start)
-    strings = (
-        Write(table.offset + start, bytes(buffer[start:stop]))
-        for start, stop in differences(table.strings, bytes(buffer))
-    )
+        if buffer.count(0, start, stop) != stop - start:
+            buffer[start:stop] = bytes(stop - start)
+            written.append((start, stop))
+    strings = (Write(table.offset + start, bytes(buffer[start:stop])) for start, stop in sorted(written))
     fields = (
         Write(field.position, places[text].to_bytes(field.size, table.byte_order))
         for field, text in changes.items()

@@ -100,7 +100,7 @@ def _search(path: Iterable[Place], obj: Object, name: str, catalog: Catalog, set
         answer = catalog.look(os.path.join(place.directory, name), obj.abi)
         variants = variants or catalog.has_variants(place.directory, name, obj.abi)
         if isinstance(answer, Candidate):
-            candidate = replace(answer, variants=variants)
+            candidate = replace(answer, variants=True) if variants else answer
             return Resolution(name, candidate, place.how, True, impure, tuple(tried))
         tried.append(answer)
         if not is_pure(place, name, settings.store):

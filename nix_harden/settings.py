@@ -2,6 +2,7 @@
 
 import enum
 import fnmatch
+import functools
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -272,7 +273,12 @@ def require_outputs(settings: Settings) -> None:
 
 def matches(patterns: Sequence[str], *names: str) -> str | None:
     """The first pattern that one of the names matches whole, in the shell's manner (fnmatch(3) without FNM_PATHNAME)."""
-    for pattern in patterns:
-        if any(fnmatch.fnmatchcase(name, pattern) for name in names):
-            return pattern
-    return None
+    if not patterns:
+        return None
+    found = [place for name in names if (place := _first_match(tuple(patterns), name)) is not None]
+    return patterns[min(found)] if found else None
+
+
+@functools.lru_cache(maxsize=1 << 14)  # the same few names are asked for in every file
+def _first_match(patterns: tuple[str, ...], name: str) -> int | None:
+    return next((place for place, pattern in enumerate(patterns) if fnmatch.fnmatchcase(name, pattern)), None)

@@ -1,13 +1,14 @@
 """Carry out a plan: each file is edited aside, read again, compared with its edit, and only then put in place by rename(2)."""
 
 import contextlib
+import ctypes
 import fcntl
 import os
 import shutil
 import stat
+import sys
 import tempfile
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from nix_harden.elf import Contents, read_edited, read_stale, read_table, read_unedited
@@ -17,14 +18,15 @@ from nix_harden.patchelf import arguments, find
 from nix_harden.place import place, reorder
 from nix_harden.process import run
 from nix_harden.settings import Settings
+from nix_harden.workers import share
 
 FICLONE = 0x40049409  # <linux/fs.h>
 LARGEST_COPY = 1 << 30
-# From this size on blocks are allocated before they are written: else ext4 writes out what is renamed over another file (ext4(5),
-# auto_da_alloc). A smaller file is written out in less time.
-LARGE = 1 << 24
+AT_FDCWD, RENAME_EXCHANGE = -100, 2  # <fcntl.h>, <linux/fs.h>
 
 Unedited = tuple[StringTable | None, Contents | None]
+# glibc has it since 2.28, musl since 1.2.6
+_renameat2 = getattr(ctypes.CDLL(None), "renameat2", None)
 
 
 @dataclass(frozen=True)
@@ -62,35 +64,19 @@ def write_all(edits: Sequence[Edit], settings: Settings) -> int:
     is written where a file needs patchelf, and there is none that may be used.
     """
     program = _patchelf(edits, settings)
-    errors: list[HardenError] = []
-    placed: list[Edit] = []
-    left = iter(edits)
-    with (
-        tempfile.TemporaryDirectory(prefix="nix-harden-") as scratch,
-        ThreadPoolExecutor(max_workers=settings.jobs) as pool,
-    ):
+    with tempfile.TemporaryDirectory(prefix="nix-harden-") as scratch:
         workshop = Workshop(scratch, program, settings.store)
 
-        def work() -> None:
-            for edit in left:  # each takes the next; nothing but what is at work is held
-                if not going:
-                    return
-                try:
-                    if write(edit, workshop):
-                        placed.append(edit)
-                except HardenError as error:
-                    errors.append(error)
+        def attempt(edit: Edit) -> bool | HardenError:
+            try:
+                return write(edit, workshop)
+            except HardenError as error:
+                return error
 
-        going = True
-        try:
-            for done in [pool.submit(work) for _ in range(settings.jobs)]:
-                done.result()
-        except BaseException:
-            going = False
-            raise
-    if errors:
+        done = share(attempt, edits, settings.jobs)
+    if errors := [each for each in done if isinstance(each, HardenError)]:
         raise SeveralErrors(tuple(sorted(errors, key=str)))
-    return len(placed)
+    return done.count(True)
 
 
 def _patchelf(edits: Sequence[Edit], settings: Settings) -> str:
@@ -136,7 +122,7 @@ def write(edit: Edit, workshop: Workshop) -> bool:
             os.unlink(link)
             os.link(copy, link)
         for link, name in zip(copies, edit.paths, strict=True):
-            os.replace(link, name)
+            _exchange(link, name)
             replaced.append(name)
     except OSError as error:
         raise WriteError(path, error.strerror or str(error), tuple(replaced)) from error
@@ -210,12 +196,22 @@ def clone(source: str, target: str) -> None:
         with contextlib.suppress(OSError):
             fcntl.ioctl(new, FICLONE, old.fileno())
             return
-        if (size := os.fstat(old.fileno()).st_size) >= LARGE:
-            os.posix_fallocate(new.fileno(), 0, size)
         with contextlib.suppress(OSError):  # what it refuses or leaves is read and written
             while os.copy_file_range(old.fileno(), new.fileno(), LARGEST_COPY):
                 pass
         shutil.copyfileobj(old, new, 1 << 20)
+
+
+def _exchange(copy: str, path: str) -> None:
+    """Put `copy` in the place of `path` at once, and what was there in the place of `copy`, or nowhere where that cannot be done.
+
+    What is renamed over another file ext4 writes out first (ext4(5), auto_da_alloc), which takes longer than all the rest;
+    what is exchanged with it (rename(2), RENAME_EXCHANGE) it does not.
+    """
+    sys.audit("os.rename", copy, path, -1, -1)  # as of os.replace
+    arguments = AT_FDCWD, os.fsencode(copy), AT_FDCWD, os.fsencode(path), RENAME_EXCHANGE
+    if _renameat2 is None or _renameat2(*arguments):
+        os.replace(copy, path)
 
 
 def _apply(writes: Sequence[Write], path: str) -> None:
