@@ -306,7 +306,7 @@ class Dynamic:
             raise Broken(f"{what} at {offset:#x} is not in the string table of {len(self.strings):#x} bytes")
         if end - offset > LONGEST:
             raise Broken(f"{what} at {offset:#x} is {end - offset} bytes long, which no path is")
-        return os.fsdecode(self.strings[offset:end])
+        return sys.intern(os.fsdecode(self.strings[offset:end]))  # thousands of objects say the same
 
     def all_strings(self, tag: int, what: str) -> tuple[str, ...]:
         return tuple(self.string(value, what) for name, value in self.tags if name == tag)

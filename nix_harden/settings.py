@@ -279,6 +279,6 @@ def matches(patterns: Sequence[str], *names: str) -> str | None:
     return patterns[min(found)] if found else None
 
 
-@functools.lru_cache(maxsize=1 << 14)  # the same few names are asked for in every file
+@functools.lru_cache(maxsize=1 << 12)  # the same few names are asked for in every file
 def _first_match(patterns: tuple[str, ...], name: str) -> int | None:
     return next((place for place, pattern in enumerate(patterns) if fnmatch.fnmatchcase(name, pattern)), None)
