@@ -1,7 +1,7 @@
 PYTHON := .venv/bin/python
 PROCESSES ?= auto
 
-.PHONY: setup demo distro test torture lint format
+.PHONY: setup demo bench distro test torture lint format
 
 setup:
 	@.ci/setup
@@ -9,7 +9,12 @@ setup:
 demo: setup
 	@$(PYTHON) tests/real/demo.py
 
-# Three dozen packages from their own sources, built in four ways with their test suites.
+# What binding gives at start and what the hook costs, each figure beside its target: half an hour on a quiet machine.
+bench: setup
+	@$(PYTHON) tests/bench/startup.py
+	@$(PYTHON) tests/bench/cost.py
+
+# Fifty packages from their own sources, built in four ways with their test suites.
 distro: setup
 	@$(PYTHON) tests/real/distro.py
 
