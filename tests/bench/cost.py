@@ -20,9 +20,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # as pytest has it
 
-from bench.synthetic import room
-from bench.ways import leave_room, relocate
+from bench.ways import relocate
 from real import debstore
+from support import room
 from support.store import REPOSITORY
 
 PACKAGES = ("ffmpeg",)
@@ -200,7 +200,7 @@ def _large(hook: Hook, store: Path, size: int, rounds: int) -> Iterator[Row]:
 def _link(store: Path, dependency: Path, name: str, source: str) -> Path:
     """A library with room that needs one of the package at `dependency`."""
     dependency.mkdir(parents=True)
-    needs = ["-L", str(dependency), "-l:libd.so.1", f"-Wl,--no-as-needed,-rpath,{dependency}:{room(store)}"]
+    needs = ["-L", str(dependency), "-l:libd.so.1", f"-Wl,--no-as-needed,-rpath,{dependency}:{room.entry(store)}"]
     sources: tuple[tuple[str, str, list[str]], ...] = (
         ("libd.so.1", "int d(void) { return 1; }", []),
         (name, source, needs),
@@ -261,7 +261,7 @@ def throughput(hook: Hook, top: Path) -> Iterator[Row]:
     bare, roomy = top / "b", top / "r"
     debstore.build(bare, PACKAGES, debstore.default_cache())
     relocate(bare, roomy)
-    leave_room(debstore.load(roomy))
+    room.leave(debstore.load(roomy).elf_files(), roomy)
     temperatures = (False, True) if os.access(DROP, os.W_OK) else (False,)
     for origin, options, limit, what in ((roomy, [], 2.0, "room"), (bare, ["--keep-runpath"], 0.8, "no room")):
         for cold in temperatures:

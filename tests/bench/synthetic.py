@@ -11,14 +11,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from support import room
 from support.store import Store, patchelf
-
-from nix_harden.search import ROOM
-from nix_harden.settings import TABLE
 
 FUNCTIONS = 12
 FAN_OUT = (1, 7, 40)
-RESERVE = int(next(setting.default or "0" for setting in TABLE if setting.name == "reserve"))
 PROGRAM = """
 #include <unistd.h>
 {declarations}
@@ -98,7 +95,7 @@ def _options(store: Store, how: Link, needs: Sequence[Path]) -> list[str]:
     words = ["--no-as-needed", "--enable-new-dtags", "--allow-shlib-undefined"]
     if how.absolute:
         return words
-    return [*words, "-rpath", _search_path(store, needs) + (f":{room(store.path)}" if how.room else "")]
+    return [*words, "-rpath", _search_path(store, needs) + (f":{room.entry(store.path)}" if how.room else "")]
 
 
 def _needs(number: int) -> list[int]:
@@ -119,14 +116,6 @@ def _assembly(number: int) -> str:
 
 def _search_path(store: Store, needs: Sequence[Path]) -> str:
     return ":".join(str(place) for place in dict.fromkeys([*(need.parent for need in needs), store.libc]))
-
-
-def room(store: Path) -> str:
-    """The entry that the hook has linkers add to search paths."""
-    text = f"{store}/{ROOM}"
-    while len(text) < RESERVE:
-        text += "/" + "0" * 200
-    return text
 
 
 def _settle(path: Path, store: Store, how: Link, needs: Sequence[Path]) -> None:

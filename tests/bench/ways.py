@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.measure import Program
-from bench.synthetic import Link, Objects, room
+from bench.synthetic import Link, Objects
 from real import debstore
+from support import room
 from support.store import Store, patchelf
 
 from nix_harden.names import LIBC, LOADERS
@@ -114,7 +115,7 @@ def real(top: Path, names: Sequence[str]) -> Mapping[str, Mapping[Way, Bound]]:
         relocate(origin, places[way])
         store = debstore.load(places[way])
         if way in (Way.SEARCHING, Way.IN_PLACE):
-            leave_room(store)
+            room.leave(store.elf_files(), store.directory)
         if way is Way.SONAME:
             seconds[way] = _set_sonames(store)
         if way in (Way.PATCHELF, Way.IN_PLACE):
@@ -174,16 +175,6 @@ def relocate(source: Path, target: Path) -> None:
                 path.symlink_to(text.replace(str(source), str(target), 1))
         elif path.is_file() and old in (data := path.read_bytes()):
             path.write_bytes(data.replace(old, new))
-
-
-def leave_room(store: debstore.Store) -> None:
-    """What linkers under the hook would have left: bytes of a search path that is shorter now."""
-    for path in store.elf_files():
-        dynamic = debstore.read_dynamic(path)
-        if dynamic is not None and dynamic.search:
-            text = ":".join(dynamic.search)
-            patchelf("--set-rpath", f"{text}:{room(store.directory)}", path)
-            patchelf("--set-rpath", text, path)
 
 
 def _set_sonames(store: debstore.Store) -> float:

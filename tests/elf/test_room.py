@@ -4,6 +4,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from support import room
 from support.dynamic import names
 from support.source import function, prints
 from support.store import LINKERS, Package, Store, patchelf
@@ -14,18 +15,10 @@ from nix_harden.search import ROOM
 IN_PLACE = "{files} files written, {files} in place and 0 by patchelf"
 
 
-def room(store: Store, size: int = 2048) -> Path:
-    """A search path entry as the hook adds it."""
-    entry = f"{store.path}/{ROOM}"
-    while len(entry) < size:
-        entry += "/" + "0" * 200
-    return Path(entry)
-
-
-def build(store: Store, linker: str, tag: str = "RUNPATH", size: int = 2048) -> tuple[Package, Path, Path]:
+def build(store: Store, linker: str, tag: str = "RUNPATH", size: int = room.RESERVE) -> tuple[Package, Path, Path]:
     it, other = store.package("it"), store.package("a-dependency-of-quite-some-length")
     needs = [other.library(f"libdependency{n}.so.1", function(f"d{n}", n), linker=linker) for n in range(8)]
-    path = [other.lib, it.lib, room(store, size), store.libc]
+    path = [other.lib, it.lib, Path(room.entry(store.path, size)), store.libc]
     calls = [f"d{n}" for n in range(8)]
     liba = it.library("liba.so.1", function("a", 1, calls), needs=needs, linker=linker, rpath=path, tag=tag)
     return it, liba, it.program("app", prints("a"), needs=[liba], linker=linker, rpath=path, tag=tag)

@@ -9,17 +9,21 @@ from real import debstore
 from real.debstore import Store
 from real.observe import Trial, closure, environment, failing_opens, fixup, run
 from real.programs import PACKAGES, TABLE, Run, runs
+from support import room
 
 pytestmark = pytest.mark.xdist_group("debian")
 
 
-@pytest.fixture(scope="module")
-def trial() -> Iterator[Trial]:
-    """The store before and after; in a directory that nobody may enter too."""
+@pytest.fixture(scope="module", params=["as Debian linked it", "with room"])
+def trial(request: pytest.FixtureRequest) -> Iterator[Trial]:
+    """The store before and after; in a directory that nobody may enter too. With room, names are bound in place."""
     with tempfile.TemporaryDirectory(prefix="nix-harden-") as temporary:
         dest = Path(temporary)
         dest.chmod(0o755)
         debstore.build(dest, PACKAGES, debstore.default_cache())
+        if request.param == "with room":
+            store = debstore.load(dest)
+            room.leave(store.elf_files(), store.directory)
         yield Trial(dest)
 
 
@@ -73,6 +77,12 @@ def test_the_loader_maps_the_same_files(trial: Trial) -> None:
 
 def test_every_package_is_hardened_without_a_warning(trial: Trial) -> None:
     assert not [line for log in trial.log.values() for line in log.splitlines() if "warning" in line]
+
+
+def test_where_there_is_room_nothing_is_added(trial: Trial, request: pytest.FixtureRequest) -> None:
+    """Of a few hundred files none grows; those that linkers left no room in do."""
+    before, after = trial.both(lambda: {path: path.stat().st_size for path in trial.store.elf_files()})
+    assert (after == before) is ("with room" in request.node.callspec.id)
 
 
 def test_a_second_run_changes_nothing(trial: Trial) -> None:
