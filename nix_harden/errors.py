@@ -139,6 +139,19 @@ class NotFrozen(HardenError):
 
 
 @dataclass(eq=False)
+class NotDrawn(HardenError):
+    """Something that no picture can be made of: why, and what to do instead."""
+
+    path: str
+    problem: str
+    advice: str
+    status = 1
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.problem}; {self.advice}"
+
+
+@dataclass(eq=False)
 class SeveralErrors(HardenError):
     """All failures of a run that was carried to its end before it failed."""
 

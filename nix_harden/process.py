@@ -39,6 +39,25 @@ def ask(argv: Sequence[str], environ: Mapping[str, str], seconds: float) -> Answ
     return Answer(done.returncode, os.fsdecode(done.stdout), os.fsdecode(done.stderr))
 
 
+def feed(argv: Sequence[str], data: bytes, seconds: float) -> bytes:
+    """What a program makes of its standard input, on its standard output.
+
+    Raises ToolError with the first line that it said where it cannot be started, fails or takes longer than `seconds`.
+    """
+    try:
+        done = subprocess.run(
+            argv, input=data, capture_output=True, env=os.environ | {"LC_ALL": "C"}, timeout=seconds, check=False
+        )
+    except OSError as error:
+        raise ToolError(argv[0], f"cannot be started: {error.strerror}") from error
+    except subprocess.TimeoutExpired as error:
+        raise ToolError(argv[0], f"did not end within {seconds:.0f} seconds") from error
+    if done.returncode:
+        words = os.fsdecode(done.stderr).strip().splitlines()
+        raise ToolError(argv[0], f"failed with status {done.returncode}: {words[0] if words else 'it said nothing'}")
+    return done.stdout
+
+
 def run(argv: Sequence[str]) -> str:
     """The standard output of a program that ends with status 0, run without a shell in the C locale.
 

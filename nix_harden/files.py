@@ -1,0 +1,50 @@
+"""Write what a command makes for people: whole or not at all."""
+
+import os
+import stat
+import tempfile
+
+from nix_harden.errors import UsageError, WriteError
+
+
+def put(path: str, data: bytes) -> None:
+    """Put a file at `path`, written aside and renamed; one that is there is replaced, a pipe or device is written to.
+
+    Raises UsageError where the place cannot hold a file, WriteError where the system refuses; what was there is whole then.
+    """
+    target = os.path.realpath(path)
+    directory = os.path.dirname(target)
+    if os.path.isdir(target):
+        raise UsageError("--output", f"{path} is a directory; say the name of a file in it")
+    if not os.path.isdir(directory):
+        raise UsageError("--output", f"{directory} is no directory; make it first")
+    try:
+        if os.path.exists(target) and not stat.S_ISREG(os.stat(target).st_mode):
+            with open(target, "wb") as stream:
+                stream.write(data)
+            return
+        _replace(target, data)
+    except OSError as error:
+        raise WriteError(path, error.strerror or str(error)) from error
+
+
+def _replace(target: str, data: bytes) -> None:
+    handle, aside = tempfile.mkstemp(prefix=".nix-harden-", dir=os.path.dirname(target))
+    try:
+        with open(handle, "wb") as stream:
+            stream.write(data)
+        os.chmod(aside, _mode(target))
+        os.replace(aside, target)
+    except BaseException:
+        os.unlink(aside)
+        raise
+
+
+def _mode(target: str) -> int:
+    """That of the file that is replaced, else what open(2) would give a new one."""
+    try:
+        return stat.S_IMODE(os.stat(target).st_mode)
+    except FileNotFoundError:
+        mask = os.umask(0)
+        os.umask(mask)
+        return 0o666 & ~mask
