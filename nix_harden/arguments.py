@@ -32,6 +32,8 @@ def parser() -> argparse.ArgumentParser:
     _add_unharden(commands)
     _add_audit(commands)
     _add_freeze(commands)
+    _add_graph(commands)
+    _add_why(commands)
     _add_hook(commands)
     return found
 
@@ -161,6 +163,71 @@ same. A program that cannot be frozen leads to exit status 1.""",
         help="a name that may go on being searched for, where the SONAME of its library is another",
     )
     sub.add_argument("--json", action="store_true", help="print what was frozen as JSON")
+
+
+def _add_graph(commands: Commands) -> None:
+    sub = _add(
+        commands,
+        "graph",
+        "[options] PATH… [-o FILE]",
+        "draw what programs load",
+        """Draw the object closure of programs and libraries, or of all that are below
+directories, by the rules of their loaders: who needs whom, how each name is
+found, and what is missing or there twice. FILE's ending says in which form;
+without FILE it is DOT, on standard output. SVG and PNG need Graphviz's dot on
+PATH. In a wide closure, edges that longer ways imply are left out.""",
+        "/run/current-system/sw/bin/git -o git.svg",
+        "--why libz.so.1 --cluster ./result/bin/app -o why.png",
+        "--store-paths --depth 2 ./result -o paths.svg",
+    )
+    sub.add_argument("paths", nargs="+", metavar="PATH", help="a program, library, directory or store path")
+    sub.add_argument("-o", "--output", metavar="FILE", help="the file to write; one that is there is replaced")
+    form = sub.add_mutually_exclusive_group()
+    form.add_argument(
+        "--format",
+        choices=("dot", "svg", "png", "mermaid", "json"),
+        metavar="dot|svg|png|mermaid|json",
+        help="the form, instead of what FILE's ending says: .dot, .svg, .png, .mmd or .json",
+    )
+    form.add_argument("--json", dest="format", action="store_const", const="json", help="the same as --format json")
+    sub.add_argument(
+        "--store-paths", action="store_true", help="draw store paths and their references, not the objects in them"
+    )
+    sub.add_argument(
+        "--why",
+        metavar="LIB",
+        help="only what lies on a way to this library: a SONAME, file name, path, or pattern of one",
+    )
+    sub.add_argument("--depth", type=int, metavar="N", help="only what is N edges or fewer away from a program")
+    sub.add_argument("--cluster", action="store_true", help="draw a box around what lies in one store path")
+    sub.add_argument(
+        "--size",
+        choices=("file", "closure"),
+        metavar="file|closure",
+        help="draw larger what is larger: alone, or with all that it loads",
+    )
+    sub.add_argument("--all-edges", action="store_true", help="draw those too that longer ways imply")
+    sub.add_argument(
+        "--loader", metavar="PATH", help="the loader of libraries, instead of that beside the libc which they find"
+    )
+
+
+def _add_why(commands: Commands) -> None:
+    sub = _add(
+        commands,
+        "why",
+        "[options] PROGRAM LIB",
+        "say why a program loads a library",
+        """Say every chain of names from a program to a library, the shortest first, and
+how each is found. LIB is a SONAME, a file name, a path, or a pattern of one;
+where the program does not load it, the exit status is 1.""",
+        "/run/current-system/sw/bin/git libz.so.1",
+        "--json ./result/bin/app 'libssl*'",
+    )
+    sub.add_argument("program", metavar="PROGRAM", help="an ELF program or library, or a wrapper of nixpkgs'")
+    sub.add_argument("library", metavar="LIB", help="what to look for in its closure")
+    sub.add_argument("--limit", type=int, default=20, metavar="N", help="how many chains to say; 20 by default")
+    sub.add_argument("--json", action="store_true", help="print the chains as JSON")
 
 
 def _add_hook(commands: Commands) -> None:

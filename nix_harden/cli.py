@@ -150,6 +150,42 @@ def freeze(arguments: "Namespace") -> int:
     return DONE
 
 
+def graph(arguments: "Namespace") -> int:
+    """Look, leave out, draw, say."""
+    from nix_harden import graph as run
+    from nix_harden.draw import Size, Style, said
+
+    form = run.form_of(arguments.output, arguments.format)
+    style = Style(arguments.cluster, Size(arguments.size) if arguments.size else None)
+    if arguments.depth is not None and arguments.depth < 0:
+        raise UsageError("--depth", "is a number of edges, 0 or more")
+    store = os.path.normpath(os.environ.get("NIX_STORE") or "/nix/store")
+    look = run.look_at_store_paths if arguments.store_paths else run.look
+    whole = look(arguments.paths, store=store, loader=arguments.loader)
+    shown = run.choose(whole, arguments.why, arguments.depth, all_arrows=arguments.all_edges)
+    run.write(run.draw(shown, style, form), arguments.output)
+    for line in said(whole, shown, form):
+        _say(f"nix-harden: {line}")
+    return DONE
+
+
+def why(arguments: "Namespace") -> int:
+    """Look, explain."""
+    from nix_harden import chains
+    from nix_harden.graph import explain
+
+    store = os.path.normpath(os.environ.get("NIX_STORE") or "/nix/store")
+    if arguments.limit < 1:
+        raise UsageError("--limit", "is a number of chains, 1 or more")
+    whole, found = explain(arguments.program, arguments.library, store=store, limit=arguments.limit)
+    if arguments.json:
+        print(json.dumps(chains.as_json(found, whole), indent=2))
+    else:
+        for line in chains.text(found, whole):
+            print(line)
+    return DONE
+
+
 def hook(arguments: "Namespace") -> int:
     """Print the stdenv setup hook that calls a program."""
     from nix_harden.hook import render
@@ -187,4 +223,12 @@ def _say(line: str) -> None:
     print(printable(line), file=sys.stderr)
 
 
-COMMANDS = {"fixup": fixup, "unharden": unharden, "audit": audit, "freeze": freeze, "hook": hook}
+COMMANDS = {
+    "fixup": fixup,
+    "unharden": unharden,
+    "audit": audit,
+    "freeze": freeze,
+    "graph": graph,
+    "why": why,
+    "hook": hook,
+}

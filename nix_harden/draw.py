@@ -16,6 +16,9 @@ from nix_harden.report import count, printable
 FILLS = ("#77AADD", "#EE8866", "#EEDD88", "#FFAABB", "#99DDFF", "#44BB99", "#BBCC33", "#AAAA00")
 ALONE = "#F0F0F0"  # a store path of one library needs no colour to be told apart
 INK, ALARM = "#222222", "#B40000"
+PALE = "50"  # of 255, how little a pale line covers
+MERMAID_EDGES = 500  # maxEdges of its configuration
+HUB = 20  # arrows into what so many lead to, as to the C library, are drawn pale
 FEW_ARROWS = 60  # so many can each bear a text
 
 # Okabe and Ito's colours, each with a line of its own, so that neither needs the other.
@@ -100,11 +103,28 @@ def legend(drawn: Picture) -> Iterator[tuple[Means, int]]:
             yield means, numbers[means]
 
 
-def fill(vertex: Vertex, colours: Mapping[str, StorePath]) -> str:
-    if vertex.role is Role.MISSING:
-        return "#FFFFFF"
-    place = colours.get(vertex.store_path)
+def fill(place: StorePath | None) -> str:
+    """The colour of what lies in a store path."""
     return ALONE if place is None or place.colour is None else FILLS[place.colour % len(FILLS)]
+
+
+def gradient(place: StorePath | None) -> str:
+    """The same for Graphviz, where it fades to white for the second store path of a colour."""
+    faded = place is not None and place.colour is not None and place.colour >= len(FILLS)
+    return fill(place) + (":#FFFFFF" if faded else "")
+
+
+def said(whole: Picture, shown: Picture, form: str) -> Iterator[str]:
+    """What people want to know of a picture that they do not see in it."""
+    words = f"{count(len(shown.vertices), 'node', 'nodes')} and {count(len(shown.arrows), 'edge', 'edges')}"
+    if len(shown.vertices) < len(whole.vertices):
+        words += f" of {len(whole.vertices)} and {len(whole.arrows)}"
+    if shown.implied and form != "json":
+        words += f"; {shown.implied} edges are not drawn, as longer ways imply them: --all-edges draws them"
+    yield words
+    drawn = len(shown.arrows) - shown.implied
+    if form == "mermaid" and drawn > MERMAID_EDGES:
+        yield f"warning: Mermaid draws {MERMAID_EDGES} edges unless its maxEdges allows {drawn}; --depth and --why make fewer"
 
 
 # DOT
@@ -135,8 +155,9 @@ def _dot(drawn: Picture, style: Style) -> Iterator[str]:
     for vertex in drawn.vertices if style.cluster else ():
         if not vertex.store_path:
             yield "  " + _dot_vertex(vertex, style, colours, largest)
+    towards = Counter(arrow.target for arrow in shown)
     for arrow in shown:
-        yield "  " + _dot_arrow(arrow, len(shown) <= FEW_ARROWS)
+        yield "  " + _dot_arrow(arrow, len(shown) <= FEW_ARROWS, towards[arrow.target] >= HUB)
     yield "}"
 
 
@@ -145,12 +166,18 @@ def _dot_vertex(vertex: Vertex, style: Style, colours: Mapping[str, StorePath], 
         "id": quoted(vertex.id),
         "label": quoted(*lines(vertex, style)),
         "tooltip": quoted(hint(vertex)),
-        "fillcolor": quoted(fill(vertex, colours)),
+        "fillcolor": quoted(gradient(colours.get(vertex.store_path))),
     }
     if vertex.root:
         words |= {"fontname": '"Helvetica-Bold"', "penwidth": '"2"'}
     if vertex.role is Role.MISSING:
-        words |= {"style": '"filled,dashed"', "color": quoted(ALARM), "fontcolor": quoted(ALARM), "penwidth": '"2"'}
+        words |= {
+            "style": '"filled,dashed"',
+            "fillcolor": '"#FFFFFF"',
+            "color": quoted(ALARM),
+            "fontcolor": quoted(ALARM),
+            "penwidth": '"2"',
+        }
     elif vertex.twice or vertex.missing:
         words |= {"color": quoted(ALARM), "penwidth": '"2.5"'}
     if vertex.twice:
@@ -161,9 +188,13 @@ def _dot_vertex(vertex: Vertex, style: Style, colours: Mapping[str, StorePath], 
     return f"{vertex.id} [{', '.join(f'{name}={value}' for name, value in words.items())}];"
 
 
-def _dot_arrow(arrow: Arrow, labelled: bool) -> str:
+def _dot_arrow(arrow: Arrow, labelled: bool, pale: bool) -> str:
     colour, line, _ = LINES[arrow.means]
-    words = {"color": quoted(colour), "style": quoted(line), "tooltip": quoted(_hint_of(arrow))}
+    words = {
+        "color": quoted(colour + PALE if pale else colour),
+        "style": quoted(line),
+        "tooltip": quoted(_hint_of(arrow)),
+    }
     if labelled:
         words |= {"label": quoted(how(arrow)), "fontcolor": quoted(colour)}
     if arrow.bare:
@@ -187,9 +218,7 @@ def _dot_legend(drawn: Picture) -> str:
     for place in drawn.store_paths:
         if place.colour is not None:
             name = html.escape(printable(place.name))
-            rows.append(
-                f'<tr><td bgcolor="{FILLS[place.colour % len(FILLS)]}">    </td><td align="left">{name}</td></tr>'
-            )
+            rows.append(f'<tr><td bgcolor="{gradient(place)}">    </td><td align="left">{name}</td></tr>')
     return f'<table border="0" cellspacing="2" cellpadding="1">{"".join(rows)}</table>'
 
 
@@ -245,7 +274,7 @@ def _mermaid_classes(drawn: Picture) -> Iterator[str]:
         edge = ALARM if vertex.role is Role.MISSING or vertex.twice or vertex.missing else INK
         width = 3 if vertex.root or edge == ALARM else 1
         dashes = ",stroke-dasharray:4" if vertex.role is Role.MISSING else ""
-        look = f"fill:{fill(vertex, colours)},stroke:{edge},stroke-width:{width}px,color:{INK}{dashes}"
+        look = f"fill:{fill(colours.get(vertex.store_path))},stroke:{edge},stroke-width:{width}px,color:{INK}{dashes}"
         classes.setdefault(look, []).append(vertex.id)
     for number, (look, ids) in enumerate(classes.items()):
         yield f"  classDef c{number} {look}"

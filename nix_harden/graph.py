@@ -1,22 +1,60 @@
-"""Read the object closure of programs and store paths, and have Graphviz lay its picture out.
+"""Read the object closure of programs, or the closure of store paths, and have its picture drawn.
 
-from nix_harden.graph import look, render
-svg = render(look(["/nix/store/…-hello/bin/hello"]), Style(), "svg")
+from nix_harden.draw import Style
+from nix_harden.graph import choose, draw, look
+picture = look(["/nix/store/…-hello/bin/hello"], store="/nix/store")
+svg = draw(choose(picture), Style(), "svg")
 """
 
+import json
+import mmap
 import os
+import re
 import shutil
-from collections.abc import Sequence
+import stat
+import sys
+from collections.abc import Iterator, Sequence
 
 from nix_harden.audit import DiskReader, Loaders, elf_files
-from nix_harden.draw import Style, dot
-from nix_harden.errors import NotDrawn, ReadError, ToolError
+from nix_harden.chains import Why
+from nix_harden.chains import explain as find_chains
+from nix_harden.checks import store_path
+from nix_harden.draw import Style, as_json, dot, mermaid
+from nix_harden.errors import NotDrawn, ReadError, ToolError, UsageError
+from nix_harden.files import put
 from nix_harden.loader import Found, Graph, Loader, Reader, Unloadable, walk
 from nix_harden.model import Kind
-from nix_harden.picture import File, Picture, paths, picture
+from nix_harden.picture import (
+    REFERENCE,
+    Arrow,
+    File,
+    Means,
+    Picture,
+    Role,
+    Vertex,
+    bearers,
+    finish,
+    leading_to,
+    paths,
+    picture,
+    reduced,
+    short,
+    vertex_id,
+    within,
+)
 from nix_harden.process import feed
 from nix_harden.wrappers import LARGEST, interpreter, wrapped
 
+MANY_ARROWS = 60  # from here on, those that longer ways imply are left out
+FORMS = {
+    ".dot": "dot",
+    ".gv": "dot",
+    ".svg": "svg",
+    ".png": "png",
+    ".mmd": "mermaid",
+    ".mermaid": "mermaid",
+    ".json": "json",
+}
 SECONDS = 600.0  # Graphviz takes seconds for hundreds of libraries, and minutes for thousands
 MOST_WRAPPERS = 8
 
@@ -112,3 +150,143 @@ def render(drawn: Picture, style: Style, form: str) -> bytes:
             "is not on PATH; install Graphviz for SVG and PNG, or write .dot, .mmd or .json, which need no other program",
         )
     return feed([program, f"-T{form}"], dot(drawn, style).encode(), SECONDS)
+
+
+def look_at_store_paths(roots: Sequence[str], *, store: str, loader: str | None = None) -> Picture:
+    """The picture of the store paths that hold `roots` and of all that they refer to, which is what their files name, as Nix has it.
+
+    Nix is not asked, so that any directory laid out like a store will do; `loader` is of no account. Raises NotDrawn and ReadError.
+    """
+    entries = {name[:32]: name for name in _listed(store)}
+    waiting = list(dict.fromkeys(_store_path_of(root, store) for root in roots))
+    programs = [vertex_id(path) for path in waiting]
+    vertices: list[Vertex] = []
+    arrows: list[Arrow] = []
+    for path in waiting:
+        size, named = _scan(path, store, entries)
+        vertices.append(Vertex(vertex_id(path), path, short(path), Role.STORE_PATH, None, path, size))
+        for other, holder in named.items():
+            if other == path:
+                continue
+            arrow = Arrow(vertices[-1].id, vertex_id(other), REFERENCE, REFERENCE, Means.REFERENCE, (other,), holder)
+            arrows.append(arrow)
+            if other not in waiting:
+                waiting.append(other)
+    return finish(vertices, arrows, frozenset(programs))
+
+
+def _listed(store: str) -> list[str]:
+    try:
+        return os.listdir(store)
+    except OSError as error:
+        raise ReadError(store, error.strerror or str(error)) from error
+
+
+def _store_path_of(root: str, store: str) -> str:
+    try:
+        real = os.path.realpath(root, strict=True)
+    except OSError as error:
+        raise ReadError(root, error.strerror or str(error)) from error
+    path = store_path(real, store)
+    if not path.startswith(store + "/"):
+        raise NotDrawn(
+            root, f"it is not in the store {store}", "say a store path, or where the store is with NIX_STORE"
+        )
+    return path
+
+
+def _scan(path: str, store: str, entries: dict[str, str]) -> tuple[int, dict[str, str]]:
+    """The size of a store path, and each store path that its files name with the first file that does."""
+    pattern = re.compile(re.escape(os.fsencode(store)) + rb"/([0-9a-z]{32})-")
+    size, found = 0, dict[str, str]()
+    for each in _all_files(path):
+        try:
+            status = os.lstat(each)
+            if stat.S_ISLNK(status.st_mode):
+                names = pattern.findall(os.fsencode(os.readlink(each)))
+            elif stat.S_ISREG(status.st_mode) and status.st_size:
+                size += status.st_size
+                with open(each, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+                    names = pattern.findall(data)
+            else:
+                continue
+        except OSError as error:
+            raise ReadError(each, error.strerror or str(error)) from error
+        for name in sorted({os.fsdecode(name) for name in names} & entries.keys()):
+            found.setdefault(f"{store}/{entries[name]}", each)
+    return size, found
+
+
+def _all_files(top: str) -> Iterator[str]:
+    """Everything at and below a store path that is no directory, in byte order of each directory."""
+    if os.path.islink(top) or not os.path.isdir(top):
+        yield top
+        return
+    for directory, directories, names in os.walk(top):
+        directories.sort(key=os.fsencode)
+        links = [name for name in directories if os.path.islink(os.path.join(directory, name))]
+        for name in sorted((*names, *links), key=os.fsencode):
+            yield os.path.join(directory, name)
+
+
+def choose(whole: Picture, why: str | None = None, depth: int | None = None, *, all_arrows: bool = False) -> Picture:
+    """What is to be seen of a picture: the ways to what `why` means, no deeper than `depth`.
+
+    Where there are many arrows, those that others imply are marked so, unless all are asked for, or every way to something.
+    Raises NotDrawn where nothing is what `why` means.
+    """
+    shown = whole
+    if why is not None:
+        if not (targets := bearers(whole, why)):
+            raise NotDrawn(why, "nothing in the closure is it", "nix-harden graph --json lists what there is")
+        shown = leading_to(whole, targets)
+    if depth is not None:
+        shown = within(shown, depth)
+    return shown if all_arrows or why is not None or len(shown.arrows) <= MANY_ARROWS else reduced(shown)
+
+
+def explain(program: str, library: str, *, store: str, limit: int) -> tuple[Picture, Why]:
+    """The picture of a program's closure, and why `library` is in it. Raises NotDrawn where it is not."""
+    graphs = read([program])
+    whole = picture(graphs, measure(graphs), store)
+    if len(graphs) > 1:
+        raise NotDrawn(program, f"there are {len(graphs)} programs and libraries in it", "say one of them")
+    root = next(vertex for vertex in whole.vertices if vertex.id == vertex_id(graphs[0].root))
+    found = find_chains(whole, root, library, limit)
+    if found is None:
+        raise NotDrawn(program, f"it does not load {library}", "nix-harden graph --json lists what it loads")
+    return whole, found
+
+
+def form_of(output: str | None, given: str | None) -> str:
+    """The form that was asked for, or that a file's ending means. Raises UsageError where it means none."""
+    if given is not None:
+        return given
+    if output is None:
+        return "dot"
+    ending = os.path.splitext(output)[1].lower()
+    if ending not in FORMS:
+        raise UsageError("--output", f"{output} ends in none of {', '.join(FORMS)}; say the form with --format")
+    return FORMS[ending]
+
+
+def draw(shown: Picture, style: Style, form: str) -> bytes:
+    """The picture in one of the forms. Raises ToolError where it needs Graphviz and there is none."""
+    match form:
+        case "dot":
+            return dot(shown, style).encode()
+        case "mermaid":
+            return mermaid(shown, style).encode()
+        case "json":
+            return (json.dumps(as_json(shown), indent=2) + "\n").encode()
+    return render(shown, style, form)
+
+
+def write(data: bytes, output: str | None) -> None:
+    """Put what was drawn into a file, or onto standard output."""
+    if output is not None:
+        put(output, data)
+        return
+    sys.stdout.flush()
+    sys.stdout.buffer.write(data)
+    sys.stdout.buffer.flush()

@@ -14,7 +14,8 @@ from nix_harden.loader import DLOPEN, Edge, Graph, How, Node
 from nix_harden.model import Kind
 from nix_harden.settings import matches
 
-COLOURS = 8  # how many store paths are told apart by colour; draw.py has as many
+REFERENCE = "reference"  # the tag of an arrow between store paths
+COLOURS = 16  # how many store paths are told apart by colour; draw.py has half as many, each in two ways
 HASH = re.compile(r"[0-9a-z]{32}-(?=.)")
 
 
@@ -285,14 +286,14 @@ def _coloured(vertices: Sequence[Vertex]) -> tuple[StorePath, ...]:
     taken: Counter[int] = Counter()
     for path in sorted(numbers, key=lambda path: (-numbers[path], os.fsencode(path))):
         if numbers[path] > 1:
-            first = zlib.crc32(os.fsencode(_name(path))) % COLOURS
+            first = zlib.crc32(os.fsencode(short(path))) % COLOURS
             colour = min(((first + step) % COLOURS for step in range(COLOURS)), key=lambda each: taken[each])
             taken[colour] += 1
             colours[path] = colour
-    return tuple(StorePath(path, _name(path), colours.get(path)) for path in sorted(numbers, key=os.fsencode))
+    return tuple(StorePath(path, short(path), colours.get(path)) for path in sorted(numbers, key=os.fsencode))
 
 
-def _name(path: str) -> str:
+def short(path: str) -> str:
     """A store path's name without directory and hash; another directory's own path."""
     name = os.path.basename(path)
     return HASH.sub("", name, count=1) if HASH.match(name) else path
