@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from nix_harden.loader import AUXILIARY, DLOPEN, FILTER
-from nix_harden.picture import Arrow, Means, Picture, Role, StorePath, Vertex
+from nix_harden.picture import Arrow, Means, Picture, Role, StorePath, Vertex, ranks
 from nix_harden.report import count, printable
 
 # Paul Tol's "light" scheme: fills that the colour-blind tell apart and on which black is read (https://personal.sron.nl/~pault/).
@@ -19,6 +19,7 @@ INK, ALARM = "#222222", "#B40000"
 PALE = "50"  # of 255, how little a pale line covers
 MERMAID_EDGES = 500  # maxEdges of its configuration
 HUB = 20  # arrows into what so many lead to, as to the C library, are drawn pale
+MOST_COLUMNS = 40  # of names beside each other; more are drawn below each other, where a name takes less room
 FEW_ARROWS = 60  # so many can each bear a text
 
 # Okabe and Ito's colours, each with a line of its own, so that neither needs the other.
@@ -139,7 +140,8 @@ def _dot(drawn: Picture, style: Style) -> Iterator[str]:
     colours = {each.path: each for each in drawn.store_paths}
     shown = [arrow for arrow in drawn.arrows if not arrow.implied]
     yield "digraph closure {"
-    yield f'  graph [rankdir=LR, ranksep="{1.2 if len(shown) > FEW_ARROWS else 0.8}", nodesep="0.08", fontname="Helvetica", fontsize=12, labelloc=t, labeljust=l, newrank=true,'
+    large, deep = len(shown) > FEW_ARROWS, ranks(drawn) > MOST_COLUMNS
+    yield f'  graph [rankdir={"TB" if deep else "LR"}, ranksep="{0.3 if deep else 1.2 if large else 0.8}", nodesep="0.08", fontname="Helvetica", fontsize={24 if large else 12}, labelloc=t, labeljust=l, newrank=true,'
     yield f"    label=<{_dot_legend(drawn)}>];"
     yield f'  node [shape=box, style="filled,rounded", fontname="Helvetica", fontsize=12, height="0.28", margin="0.09,0.03", color="{INK}", penwidth="0.6"];'
     yield '  edge [fontname="Helvetica", fontsize=9, arrowsize="0.6"];'
@@ -155,9 +157,12 @@ def _dot(drawn: Picture, style: Style) -> Iterator[str]:
     for vertex in drawn.vertices if style.cluster else ():
         if not vertex.store_path:
             yield "  " + _dot_vertex(vertex, style, colours, largest)
+    roots = [vertex.id for vertex in drawn.vertices if vertex.root]
+    if len(roots) > 1:
+        yield f"  {{ rank=source; {'; '.join(roots)}; }}"
     towards = Counter(arrow.target for arrow in shown)
     for arrow in shown:
-        yield "  " + _dot_arrow(arrow, len(shown) <= FEW_ARROWS, towards[arrow.target] >= HUB)
+        yield "  " + _dot_arrow(arrow, not large, towards[arrow.target] >= HUB)
     yield "}"
 
 

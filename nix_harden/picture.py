@@ -390,6 +390,18 @@ def _depths(roots: Iterable[str], arrows: Iterable[Arrow]) -> dict[str, int]:
     return depth
 
 
+def ranks(shown: Picture) -> int:
+    """How many columns a drawing needs: the vertices in the longest row of arrows that are drawn, of which a cycle counts once."""
+    successors = _successors(
+        [vertex.id for vertex in shown.vertices], (each for each in shown.arrows if not each.implied)
+    )
+    found: dict[str, int] = {}
+    for component in _components(successors):
+        longest = max((found.get(other, 0) for each in component for other in successors[each]), default=0) + 1
+        found |= dict.fromkeys(component, longest)
+    return max(found.values(), default=0)
+
+
 # What to leave out
 
 
