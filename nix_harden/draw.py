@@ -32,6 +32,7 @@ LINES: Mapping[Means, tuple[str, str, str]] = {
     Means.REFERENCE: ("#666666", "solid", "by a path in a file"),
     Means.MISSING: (ALARM, "bold", "not found"),
 }
+SAMPLES = {"solid": "━━━▶", "bold": "━━━▶", "dashed": "╍╍╍▶", "dotted": "┄┄┄▶"}
 
 
 class Size(enum.Enum):
@@ -117,6 +118,7 @@ def gradient(place: StorePath | None) -> str:
 
 def said(whole: Picture, shown: Picture, form: str) -> Iterator[str]:
     """What people want to know of a picture that they do not see in it."""
+    yield from (f"warning: {remark}" for remark in shown.remarks)
     words = f"{count(len(shown.vertices), 'node', 'nodes')} and {count(len(shown.arrows), 'edge', 'edges')}"
     if len(shown.vertices) < len(whole.vertices):
         words += f" of {len(whole.vertices)} and {len(whole.arrows)}"
@@ -140,9 +142,11 @@ def _dot(drawn: Picture, style: Style) -> Iterator[str]:
     colours = {each.path: each for each in drawn.store_paths}
     shown = [arrow for arrow in drawn.arrows if not arrow.implied]
     yield "digraph closure {"
+    towards = Counter(arrow.target for arrow in shown)
+    pale = any(number >= HUB for number in towards.values())
     large, deep = len(shown) > FEW_ARROWS, ranks(drawn) > MOST_COLUMNS
     yield f'  graph [rankdir={"TB" if deep else "LR"}, ranksep="{0.3 if deep else 1.2 if large else 0.8}", nodesep="0.08", fontname="Helvetica", fontsize={24 if large else 12}, labelloc=t, labeljust=l, newrank=true,'
-    yield f"    label=<{_dot_legend(drawn)}>];"
+    yield f"    label=<{_dot_legend(drawn, pale)}>];"
     yield f'  node [shape=box, style="filled,rounded", fontname="Helvetica", fontsize=12, height="0.28", margin="0.09,0.03", color="{INK}", penwidth="0.6"];'
     yield '  edge [fontname="Helvetica", fontsize=9, arrowsize="0.6"];'
     largest = max((measured(vertex, style.size) for vertex in drawn.vertices), default=0) if style.size else 0
@@ -160,7 +164,6 @@ def _dot(drawn: Picture, style: Style) -> Iterator[str]:
     roots = [vertex.id for vertex in drawn.vertices if vertex.root]
     if len(roots) > 1:
         yield f"  {{ rank=source; {'; '.join(roots)}; }}"
-    towards = Counter(arrow.target for arrow in shown)
     for arrow in shown:
         yield "  " + _dot_arrow(arrow, not large, towards[arrow.target] >= HUB)
     yield "}"
@@ -212,19 +215,35 @@ def _hint_of(arrow: Arrow) -> str:
     return f"{', '.join(map(printable, arrow.names))} ({how(arrow)}{via})"
 
 
-def _dot_legend(drawn: Picture) -> str:
+def _dot_legend(drawn: Picture, pale: bool) -> str:
     rows = []
     for means, number in legend(drawn):
         colour, line, words = LINES[means]
-        sample = {"solid": "━━━▶", "dashed": "╍╍╍▶", "dotted": "┄┄┄▶", "bold": "━━━▶"}[line]
-        rows.append(
-            f'<tr><td align="left"><font color="{colour}">{sample}</font></td><td align="left">{html.escape(words)} ({number})</td></tr>'
-        )
-    for place in drawn.store_paths:
-        if place.colour is not None:
-            name = html.escape(printable(place.name))
-            rows.append(f'<tr><td bgcolor="{gradient(place)}">    </td><td align="left">{name}</td></tr>')
-    return f'<table border="0" cellspacing="2" cellpadding="1">{"".join(rows)}</table>'
+        rows.append((f'<font color="{colour}">{SAMPLES[line]}</font>', f"{words} ({number})"))
+    if any(arrow.bare for arrow in drawn.arrows):
+        rows.append(("──▷", "a bare name; ──▶ a path"))
+    if pale:
+        rows.append((f'<font color="{INK}{PALE}">━━━▶</font>', f"pale: to what {HUB} or more lead to"))
+    if drawn.implied:
+        rows.append(("", f"{count(drawn.implied, 'edge', 'edges')} left out: longer ways imply them"))
+    for kind, words in marks(drawn):
+        rows.append((f'<font color="{ALARM}">{kind}</font>', words))
+    cells = [f'<td align="left">{sample}</td><td align="left">{html.escape(words)}</td>' for sample, words in rows]
+    cells += (
+        f'<td bgcolor="{gradient(place)}"> </td><td align="left">{html.escape(printable(place.name))}</td>'
+        for place in drawn.store_paths
+        if place.colour is not None
+    )
+    body = "".join(f"<tr>{cell}</tr>" for cell in cells) or "<tr><td> </td></tr>"
+    return f'<table border="0" cellspacing="2" cellpadding="1">{body}</table>'
+
+
+def marks(drawn: Picture) -> Iterator[tuple[str, str]]:
+    """The red frames that are in a picture, each with a sign for it and its meaning."""
+    if any(vertex.missing for vertex in drawn.vertices):
+        yield "▢", "needs what is not found"
+    if any(vertex.twice for vertex in drawn.vertices):
+        yield "▣", "one of several files of one SONAME in a program"
 
 
 def quoted(*text: str) -> str:
@@ -308,6 +327,7 @@ def as_json(drawn: Picture) -> dict[str, Any]:
             }
             for place in drawn.store_paths
         ],
+        "remarks": list(drawn.remarks),
     }
 
 

@@ -110,11 +110,15 @@ class StorePath:
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """Everything to draw, sorted: two runs over the same files give the same."""
+    """Everything to draw, sorted: two runs over the same files give the same.
+
+    `remarks` are sentences on what no drawing shows: that a loader would stop, so that what comes behind is not there.
+    """
 
     vertices: tuple[Vertex, ...]
     arrows: tuple[Arrow, ...]
     store_paths: tuple[StorePath, ...]
+    remarks: tuple[str, ...] = ()
 
     @property
     def implied(self) -> int:
@@ -135,7 +139,18 @@ def picture(graphs: Sequence[Graph], files: Mapping[str, File], store: str) -> P
     made = _Merge(files, store)
     for graph in graphs:
         made.add(graph)
-    return finish(made.vertices.values(), made.arrows(), frozenset(made.programs))
+    done = finish(made.vertices.values(), made.arrows(), frozenset(made.programs))
+    return replace(done, remarks=tuple(remark for graph in graphs for remark in _remarks(graph)))
+
+
+def _remarks(graph: Graph) -> Iterator[str]:
+    if not graph.loader.real:
+        loader = graph.loader.path or "for its machine"
+        yield f"{graph.root}: there is no loader {loader} here, so that default directories are not looked into"
+    if graph.refusal is not None:
+        yield f"{graph.root}: its loader stops: {graph.refusal}; what it would load after that is not there"
+    for place, name in graph.unmatched:
+        yield f"{graph.root}: its loader stops: a version of {name} in {graph.nodes[place].path} matches no loaded library"
 
 
 def paths(graphs: Iterable[Graph]) -> Iterator[str]:
@@ -455,6 +470,7 @@ def _only(whole: Picture, kept: Collection[str]) -> Picture:
         vertices,
         tuple(arrow for arrow in whole.arrows if arrow.source in kept and arrow.target in kept),
         tuple(each for each in whole.store_paths if each.path in shown),
+        whole.remarks,
     )
 
 
