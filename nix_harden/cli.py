@@ -153,6 +153,7 @@ def freeze(arguments: "Namespace") -> int:
 def graph(arguments: "Namespace") -> int:
     """Look, leave out, draw, say."""
     from nix_harden import graph as run
+    from nix_harden import render
     from nix_harden.draw import Size, Style, said
 
     form = run.form_of(arguments.output, arguments.format)
@@ -161,7 +162,8 @@ def graph(arguments: "Namespace") -> int:
         raise UsageError("--depth", "is a number of edges, 0 or more")
     store = os.path.normpath(os.environ.get("NIX_STORE") or "/nix/store")
     look = run.look_at_store_paths if arguments.store_paths else run.look
-    whole = look(arguments.paths, store=store, loader=arguments.loader)
+    progress = render.progress_on(sys.stderr)
+    whole = look(arguments.paths, store=store, loader=arguments.loader, progress=progress)
     shown = run.choose(whole, arguments.why, arguments.depth, all_arrows=arguments.all_edges)
     run.write(run.draw(shown, style, form), arguments.output)
     for line in said(whole, shown, form):

@@ -2,14 +2,13 @@
 
 import enum
 import html
-import os
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from nix_harden.loader import AUXILIARY, DLOPEN, FILTER
-from nix_harden.picture import Arrow, Means, Picture, Role, StorePath, Vertex, ranks
+from nix_harden.picture import Arrow, Means, Picture, Role, StorePath, Vertex, ranks, tagged
 from nix_harden.report import count, printable
 
 # Paul Tol's "light" scheme: fills that the colour-blind tell apart and on which black is read (https://personal.sron.nl/~pault/).
@@ -70,7 +69,7 @@ def lines(vertex: Vertex, style: Style) -> Iterator[str]:
     if vertex.role is Role.MISSING:
         yield "not found"
     if vertex.twice:
-        yield f"one of several, in {printable(os.path.basename(vertex.store_path))}"
+        yield f"twice: {printable(tagged(vertex.store_path))}"
     if style.size is not None and vertex.role is not Role.MISSING:
         yield human(measured(vertex, style.size))
     if vertex.below:
@@ -243,7 +242,7 @@ def marks(drawn: Picture) -> Iterator[tuple[str, str]]:
     if any(vertex.missing for vertex in drawn.vertices):
         yield "▢", "needs what is not found"
     if any(vertex.twice for vertex in drawn.vertices):
-        yield "▣", "one of several files of one SONAME in a program"
+        yield "▣", "twice: files of one SONAME in one program"
 
 
 def quoted(*text: str) -> str:

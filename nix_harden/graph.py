@@ -15,7 +15,7 @@ import stat
 import sys
 from collections.abc import Iterator, Sequence
 
-from nix_harden.audit import DiskReader, Loaders, elf_files
+from nix_harden.audit import DiskReader, Loaders, Progress, elf_files
 from nix_harden.chains import Why
 from nix_harden.chains import explain as find_chains
 from nix_harden.checks import store_path
@@ -59,23 +59,33 @@ SECONDS = 600.0  # Graphviz takes seconds for hundreds of libraries, and minutes
 MOST_WRAPPERS = 8
 
 
-def look(roots: Sequence[str], *, store: str, loader: str | None = None) -> Picture:
+def _quietly(done: int, total: int, path: str) -> None:
+    """Tell nobody."""
+
+
+def look(roots: Sequence[str], *, store: str, loader: str | None = None, progress: Progress = _quietly) -> Picture:
     """The picture of what the programs and libraries at and below `roots` load. Raises NotDrawn and ReadError."""
-    graphs = read(roots, loader=loader)
+    graphs = read(roots, loader=loader, progress=progress)
     return picture(graphs, measure(graphs), store)
 
 
-def read(roots: Sequence[str], *, loader: str | None = None) -> tuple[Graph, ...]:
+def read(roots: Sequence[str], *, loader: str | None = None, progress: Progress = _quietly) -> tuple[Graph, ...]:
     """The graph of every dynamic ELF file at and below `roots`, programs first; a wrapper of nixpkgs' means what it starts.
 
-    `loader` is that of libraries, instead of the one beside the C library which they find. Raises NotDrawn where there is none.
+    `loader` is that of libraries, instead of the one beside the C library which they find; `progress` is told how many files of a root
+    are done, of how many, and which is next. Raises NotDrawn where there is nothing to walk, and ReadError.
     """
     reader = DiskReader()
     loaders = Loaders(reader, loader)
     graphs: list[Graph] = []
     for root in roots:
         files = list(elf_files([_follow(root)]))
-        found = [graph for path in files if (graph := _walk(path, reader, loaders)) is not None]
+        found: list[Graph] = []
+        for number, path in enumerate(files):
+            progress(number, len(files), path)
+            if (graph := _walk(path, reader, loaders)) is not None:
+                found.append(graph)
+        progress(len(files), len(files), "")
         if not found:
             raise NotDrawn(
                 root, _why(root, files, reader), "say a dynamic program or library, or a directory with some"
@@ -152,7 +162,9 @@ def render(drawn: Picture, style: Style, form: str) -> bytes:
     return feed([program, f"-T{form}"], dot(drawn, style).encode(), SECONDS)
 
 
-def look_at_store_paths(roots: Sequence[str], *, store: str, loader: str | None = None) -> Picture:
+def look_at_store_paths(
+    roots: Sequence[str], *, store: str, loader: str | None = None, progress: Progress = _quietly
+) -> Picture:
     """The picture of the store paths that hold `roots` and of all that they refer to, which is what their files name, as Nix has it.
 
     Nix is not asked, so that any directory laid out like a store will do; `loader` is of no account. Raises NotDrawn and ReadError.
@@ -162,7 +174,8 @@ def look_at_store_paths(roots: Sequence[str], *, store: str, loader: str | None 
     programs = [vertex_id(path) for path in waiting]
     vertices: list[Vertex] = []
     arrows: list[Arrow] = []
-    for path in waiting:
+    for number, path in enumerate(waiting):
+        progress(number, len(waiting), path)
         size, named = _scan(path, store, entries)
         vertices.append(Vertex(vertex_id(path), path, short(path), Role.STORE_PATH, None, path, size))
         for other, holder in named.items():
@@ -172,6 +185,7 @@ def look_at_store_paths(roots: Sequence[str], *, store: str, loader: str | None 
             arrows.append(arrow)
             if other not in waiting:
                 waiting.append(other)
+    progress(len(waiting), len(waiting), "")
     return finish(vertices, arrows, frozenset(programs))
 
 

@@ -15,7 +15,7 @@ from nix_harden.model import Kind
 from nix_harden.settings import matches
 
 REFERENCE = "reference"  # the tag of an arrow between store paths
-COLOURS = 16  # how many store paths are told apart by colour; draw.py has half as many, each in two ways
+SOLID, COLOURS = 8, 16  # how many store paths are told apart by colour; the second half are the first ones, faded
 HASH = re.compile(r"[0-9a-z]{32}-(?=.)")
 
 
@@ -301,11 +301,18 @@ def _coloured(vertices: Sequence[Vertex]) -> tuple[StorePath, ...]:
     taken: Counter[int] = Counter()
     for path in sorted(numbers, key=lambda path: (-numbers[path], os.fsencode(path))):
         if numbers[path] > 1:
-            first = zlib.crc32(os.fsencode(short(path))) % COLOURS
-            colour = min(((first + step) % COLOURS for step in range(COLOURS)), key=lambda each: taken[each])
+            first = zlib.crc32(os.fsencode(short(path))) % SOLID
+            order = [*range(first, SOLID), *range(first), *range(SOLID, COLOURS)]
+            colour = min(order, key=lambda each: taken[each])
             taken[colour] += 1
             colours[path] = colour
     return tuple(StorePath(path, short(path), colours.get(path)) for path in sorted(numbers, key=os.fsencode))
+
+
+def tagged(path: str) -> str:
+    """A store path's name with the first letters of the hash, by which two builds of one name differ."""
+    name = os.path.basename(path)
+    return f"{short(path)} ({name[:7]})" if HASH.match(name) else path
 
 
 def short(path: str) -> str:

@@ -6,6 +6,7 @@ from nix_harden.errors import (
     CheckFailed,
     HardenError,
     MalformedElf,
+    NotDrawn,
     NotFrozen,
     PlanConflict,
     ReadError,
@@ -25,6 +26,7 @@ CASES: list[tuple[HardenError, int]] = [
     (ReadError("/p", "Permission denied"), 3),
     (ReferenceRefused("/p", "SONAME", "/p/a", "out", "itself", "disallowedReferences", False), 1),
     (NotFrozen("/p", "it is static", "leave it"), 1),
+    (NotDrawn("/p", "it is static", "say another"), 1),
     (CheckFailed("/p", "liba.so.1", "/x", "/y"), 1),
 ]
 
