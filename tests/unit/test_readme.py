@@ -1,9 +1,11 @@
 """The README says what the tables of the program say, and every command in it is one that a test or CI runs."""
 
+import argparse
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from nix_harden.arguments import parser
 from nix_harden.checks import CHECKS, REASONS
 from nix_harden.policy import FILE_RULES, NEEDED_RULES, SONAME_RULES, Rule
 from nix_harden.render import LEVELS
@@ -26,6 +28,9 @@ RUN_BY = {
     "nix-harden audit --json --fail-on missing-target /path/to/store/path": "tests/audit/test_command.py",
     "nix-harden unharden /path/to/store/path": "tests/elf/test_unharden.py",
     "nix-harden freeze /path/to/program -o OUT": "tests/freeze/test_lift.py",
+    "nix-harden graph /path/to/program -o closure.svg": "tests/graph/test_command.py",
+    "nix-harden graph --why libz.so.1 --cluster /path/to/program -o why.svg": "tests/graph/test_command.py",
+    "nix-harden why /path/to/program libz.so.1": "tests/graph/test_why.py",
     "nix-harden hook --program /path/to/nix-harden > nix-harden-needed.sh": "tests/unit/test_hook.py",
 }
 
@@ -73,3 +78,23 @@ def test_the_audits_page_has_its_checks_and_reasons() -> None:
     reasons = (f"| {reason.name} | {LEVELS[reason.severity]} | {reason.sentence} |" for reason in REASONS)
     assert "\n".join(checks) in page
     assert "\n".join(reasons) in page
+
+
+def test_the_page_on_json_names_every_schema_and_command() -> None:
+    """docs/json.md links each file of nix_harden/schemas, of a command that is there and takes --json."""
+    rows = re.findall(
+        r"^\| `nix-harden (\w+) --json` \| \[(\w+\.json)\]", (ROOT / "docs/json.md").read_text(), re.MULTILINE
+    )
+    assert sorted(name for _, name in rows) == sorted(path.name for path in (ROOT / "nix_harden/schemas").iterdir())
+    (commands,) = (action.choices for action in parser()._actions if isinstance(action, argparse._SubParsersAction))
+    assert all("--json" in commands[command].format_help() for command, _ in rows)
+
+
+def test_pictures_show_nothing_of_the_machine_that_drew_them() -> None:
+    """Every picture is small, and every path in it is one of the store."""
+    pictures = sorted((ROOT / "docs").glob("*.svg"))
+    assert pictures
+    for path in pictures:
+        text = path.read_text()
+        assert len(text) < 60_000
+        assert set(re.findall(r"(?<![\w/.:])/[a-z]+/", text)) <= {"/nix/"}
