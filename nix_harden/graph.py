@@ -55,6 +55,9 @@ FORMS = {
     ".mermaid": "mermaid",
     ".json": "json",
 }
+ENTRY = re.compile(
+    rb"/([0-9a-z]{32})-"
+)  # below whichever directory: that of the store may be another now than in its files
 SECONDS = 600.0  # Graphviz takes seconds for hundreds of libraries, and minutes for thousands
 MOST_WRAPPERS = 8
 
@@ -211,17 +214,16 @@ def _store_path_of(root: str, store: str) -> str:
 
 def _scan(path: str, store: str, entries: dict[str, str]) -> tuple[int, dict[str, str]]:
     """The size of a store path, and each store path that its files name with the first file that does."""
-    pattern = re.compile(re.escape(os.fsencode(store)) + rb"/([0-9a-z]{32})-")
     size, found = 0, dict[str, str]()
     for each in _all_files(path):
         try:
             status = os.lstat(each)
             if stat.S_ISLNK(status.st_mode):
-                names = pattern.findall(os.fsencode(os.readlink(each)))
+                names = ENTRY.findall(os.fsencode(os.readlink(each)))
             elif stat.S_ISREG(status.st_mode) and status.st_size:
                 size += status.st_size
                 with open(each, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-                    names = pattern.findall(data)
+                    names = ENTRY.findall(data)
             else:
                 continue
         except OSError as error:

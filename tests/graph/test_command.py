@@ -169,11 +169,12 @@ def test_mermaid_says_where_it_has_too_many_edges(store: Store) -> None:
 
 
 def test_store_paths_are_those_that_files_name(store: Store) -> None:
-    """Text, ELF and links count; a path's own name and what is not in the store do not."""
+    """Text, ELF and links count, also where the store had another place; a path's own name and what is not in the store do not."""
     lib = store.package("lib").library("libf.so.1", function("f", 1))
     program = store.package("app").program("app", prints("f"), needs=[lib])
     data, linked = store.package("data"), store.package("linked")
     (data.path / "file").write_text(f"see {store.package('doc').path}/x and {store.path}/{'0' * 32}-gone\n")
+    (linked.path / "file").write_text(f"/moved/store/{store.package('far').path.name}/x")
     (program.parent / "data").symlink_to(data.path / "file")
     (program.parent / "directory").symlink_to(linked.path)
     store.package("apart")
@@ -186,8 +187,9 @@ def test_store_paths_are_those_that_files_name(store: Store) -> None:
         ("app", "glibc"),
         ("lib", "glibc"),
         ("data", "doc"),
+        ("linked", "far"),
     }
-    assert set(labels.values()) == {"app", "lib", "data", "linked", "doc", "glibc"}
+    assert set(labels.values()) == {"app", "lib", "data", "linked", "doc", "far", "glibc"}
     assert [node["label"] for node in value["nodes"] if node["root"]] == ["app"]
     (app,) = (node for node in value["nodes"] if node["label"] == "app")
     assert app["size"] == program.stat().st_size
