@@ -55,9 +55,8 @@ FORMS = {
     ".mermaid": "mermaid",
     ".json": "json",
 }
-ENTRY = re.compile(
-    rb"/([0-9a-z]{32})-"
-)  # below whichever directory: that of the store may be another now than in its files
+# Below whichever directory: that of the store may be another now than in its files.
+ENTRY = re.compile(rb"/([0-9a-z]{32})-")
 SECONDS = 600.0  # Graphviz takes seconds for hundreds of libraries, and minutes for thousands
 MOST_WRAPPERS = 8
 
@@ -80,22 +79,26 @@ def read(roots: Sequence[str], *, loader: str | None = None, progress: Progress 
     """
     reader = DiskReader()
     loaders = Loaders(reader, loader)
-    graphs: list[Graph] = []
-    for root in roots:
-        files = list(elf_files([_follow(root)]))
-        found: list[Graph] = []
-        for number, path in enumerate(files):
-            progress(number, len(files), path)
-            if (graph := _walk(path, reader, loaders)) is not None:
-                found.append(graph)
-        progress(len(files), len(files), "")
-        if not found:
-            raise NotDrawn(
-                root, _why(root, files, reader), "say a dynamic program or library, or a directory with some"
-            )
-        graphs += found
-    unique = {graph.root: graph for graph in graphs}
-    return tuple(sorted(unique.values(), key=lambda graph: (not graph.is_program, os.fsencode(graph.root))))
+    files = {root: list(elf_files([_follow(root)])) for root in roots}
+    # programs first: what they bring along settles which loader a library alone would lack
+    order = sorted({path for paths in files.values() for path in paths}, key=lambda path: _rank(path, reader))
+    graphs: dict[str, Graph] = {}
+    for number, path in enumerate(order):
+        progress(number, len(order), path)
+        if (graph := _walk(path, reader, loaders)) is not None:
+            graphs[path] = graph
+    progress(len(order), len(order), "")
+    for root, below in files.items():
+        if not graphs.keys() & below:
+            advice = "say a dynamic program or library, or a directory with some"
+            raise NotDrawn(root, _why(root, below, reader), advice)
+    return tuple(graphs.values())
+
+
+def _rank(path: str, reader: Reader) -> tuple[bool, bytes]:
+    seen = reader.open(path)
+    is_program = isinstance(seen, Found) and seen.loadable.object.kind is Kind.PROGRAM
+    return not is_program, os.fsencode(path)
 
 
 def _follow(path: str) -> str:
