@@ -256,7 +256,7 @@ def choose(whole: Picture, why: str | None = None, depth: int | None = None, *, 
     """
     shown = whole
     if why is not None:
-        if not (targets := bearers(whole, why)):
+        if not (targets := bearers(whole, _meant(why))):
             raise NotDrawn(why, "nothing in the closure is it", "nix-harden graph --json lists what there is")
         shown = leading_to(whole, targets)
     if depth is not None:
@@ -271,10 +271,15 @@ def explain(program: str, library: str, *, store: str, limit: int) -> tuple[Pict
     if len(graphs) > 1:
         raise NotDrawn(program, f"there are {len(graphs)} programs and libraries in it", "say one of them")
     root = next(vertex for vertex in whole.vertices if vertex.id == vertex_id(graphs[0].root))
-    found = find_chains(whole, root, library, limit)
+    found = find_chains(whole, root, _meant(library), limit)
     if found is None:
         raise NotDrawn(program, f"it does not load {library}", "nix-harden graph --json lists what it loads")
     return whole, found
+
+
+def _meant(library: str) -> str:
+    """A path with every link followed, as vertices have it; what is no path that is there, as it is."""
+    return os.path.realpath(library) if "/" in library and os.path.exists(library) else library
 
 
 def form_of(output: str | None, given: str | None) -> str:

@@ -101,6 +101,17 @@ def test_why(store: Store, program: Path) -> None:
     )
 
 
+def test_a_path_means_the_file_that_its_links_lead_to(store: Store, program: Path) -> None:
+    """Libraries are known by their links; so is what is said on the command line."""
+    paint = store.package("paint").lib / "libpaint.so.16"
+    paint.rename(paint.with_name("libpaint.so.16.2"))
+    paint.symlink_to("libpaint.so.16.2")
+    for path in (paint, paint.with_name("libpaint.so.16.2")):
+        assert "viewer → libpaint.so.16 (RUNPATH)" in store.call("why", program, path).out
+        value = check("graph", store.call("graph", "--json", "--why", path, program).out)
+        assert {node["label"] for node in value["nodes"]} == {"viewer", "libpaint.so.16"}
+
+
 def test_depth(store: Store, program: Path) -> None:
     value = check("graph", store.call("graph", "--json", "--depth", "0", program).out)
     assert [(node["label"], node["left_out_below"]) for node in value["nodes"]] == [("viewer", 4)]
