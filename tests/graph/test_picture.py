@@ -1,6 +1,7 @@
 """A picture has what the loader maps, who asked for it, and marks on what is wrong."""
 
 import itertools
+import json
 import os
 import random
 from dataclasses import replace
@@ -12,8 +13,9 @@ from support.dynamic import names
 from support.source import function, opens, prints
 from support.store import Store, patchelf
 
+from nix_harden.draw import how
 from nix_harden.graph import choose
-from nix_harden.loader import NEEDED
+from nix_harden.loader import FILTER, NEEDED
 from nix_harden.picture import (
     Arrow,
     Means,
@@ -110,6 +112,34 @@ def test_what_dlopen_opens_is_there_and_known_as_such(store: Store) -> None:
     drawn = picture(store, program)
     tags = {arrow.tag for arrow in between(drawn, "app", "libf.so.1")}
     assert tags == {NEEDED, "dlopen"}
+
+
+def test_what_a_dlopen_note_names_is_there_whether_it_is_found_or_not(store: Store) -> None:
+    """A file that only dlopen maps has its place and size, and is none of those that the loader lists."""
+    noted = store.package("noted").library("libnoted.so.1", function("noted", 5))
+    text = '[{"soname":["libnoted.so.1","libother.so.1"]}]'
+    note = f"""__asm__(".pushsection .note.dlopen, \\"a\\", @note\\n .balign 4\\n .long 4, 9f-8f, 0x407c0c0a\\n .asciz \\"FDO\\"\\n"
+        "8: .asciz {json.dumps(json.dumps(text))[1:-1]}\\n 9: .balign 4\\n .popsection\\n");"""
+    package = store.package("app")
+    program = package.program("app", note + "int main(void) { return 0; }", rpath=[noted.parent, store.libc])
+    drawn = picture(store, program)
+    opened, lost = named(drawn, "libnoted.so.1"), named(drawn, "libother.so.1")
+    assert (opened.role, opened.path, opened.size) == (Role.OPENED, str(noted), noted.stat().st_size)
+    assert lost.role is Role.MISSING
+    assert [arrow.means for arrow in between(drawn, "app", "libnoted.so.1")] == [Means.DLOPEN]
+    assert objects(drawn) == listing(program)[0]
+
+
+def test_a_filter_is_an_arrow_of_its_own(store: Store) -> None:
+    """What a library is a filter of is loaded with it, and the arrow says so."""
+    lib = store.package("f").library("libf.so.1", function("f", 1))
+    source = function("g", 1)
+    user = store.package("g").library("libg.so.1", source, flags=["-Wl,-F,libf.so.1"], rpath=[lib.parent, store.libc])
+    program = store.package("app").program("app", prints("g"), needs=[user])
+    drawn = picture(store, program)
+    (arrow,) = between(drawn, "libg.so.1", "libf.so.1")
+    assert (arrow.tag, how(arrow)) == (FILTER, "filter: RUNPATH")
+    assert objects(drawn) == listing(program)[0]
 
 
 def test_a_picture_without_its_loader_says_so(store: Store) -> None:
