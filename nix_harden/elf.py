@@ -80,10 +80,12 @@ class Contents:
         size = min(len(self.strings), len(after.strings))
         if mine != theirs or max((*self.symbols, *self.versions), default=0) >= size > 0:
             return True
+        seen = 0
         for start, end in differences(self.strings[:size], after.strings[:size]):
-            begin = self.strings.rfind(b"\0", 0, start) + 1
+            begin = max(self.strings.rfind(b"\0", 0, start) + 1, seen)
             if not self.names.isdisjoint(range(begin, end)):
                 return True
+            seen = end
         return False
 
 

@@ -8,6 +8,8 @@ from collections.abc import Iterator, Sequence
 
 from nix_harden.model import Edit, Field, PathAction, StringTable, Use, Write
 
+PIECE = 4096
+
 
 def place(table: StringTable, edit: Edit) -> tuple[Write, ...] | None:
     """The writes that make an edit in place, or None where the free bytes do not suffice, or a tag would have to be added.
@@ -59,12 +61,16 @@ def reorder(table: StringTable, names: Sequence[str]) -> tuple[Write, ...]:
 
 
 def differences(one: bytes, other: bytes) -> Iterator[tuple[int, int]]:
-    """The first position and the one behind the last of each run in which two byte strings of one length differ."""
-    if one == other:
-        return
-    both = int.from_bytes(one, "little") ^ int.from_bytes(other, "little")
-    for match in re.finditer(rb"[^\0]+", both.to_bytes(len(one), "little")):
-        yield match.span()
+    """The first position and the one behind the last of each run in which two byte strings of one length differ.
+
+    A run ends at a multiple of PIECE, too: most pieces are equal, and passed over.
+    """
+    for at in range(0, len(one), PIECE):
+        mine, theirs = one[at : at + PIECE], other[at : at + PIECE]
+        if mine != theirs:
+            both = int.from_bytes(mine, "little") ^ int.from_bytes(theirs, "little")
+            for match in re.finditer(rb"[^\0]+", both.to_bytes(len(mine), "little")):
+                yield at + match.start(), at + match.end()
 
 
 def _changes(table: StringTable, edit: Edit) -> dict[Field, bytes] | None:
@@ -89,7 +95,8 @@ def _changes(table: StringTable, edit: Edit) -> dict[Field, bytes] | None:
 
 def _free(strings: bytes, kept: frozenset[int]) -> list[tuple[int, int]]:
     """The runs of bytes of which no string is made that begins at one of `kept`, in their order."""
-    starts = itertools.accumulate((len(piece) + 1 for piece in strings.split(b"\0")[:-1]), initial=0)
+    sizes = map((1).__add__, map(len, strings.split(b"\0")[:-1]))  # in C: there are as many as symbols
+    starts = itertools.accumulate(sizes, initial=0)
     found: list[tuple[int, int]] = []
     for start in sorted(set(starts) - kept - {len(strings)}):
         end = strings.index(b"\0", start) + 1
