@@ -9,10 +9,12 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from nix_harden import image as elf
+from nix_harden import symbols
 from nix_harden.errors import MalformedElf, ReadError
 from nix_harden.image import Broken, Dynamic, Image
 from nix_harden.model import DlopenNote, Field, Kind, Loadable, Object, StringTable, Use
 from nix_harden.place import differences
+from nix_harden.symbols import Symbols
 
 T = TypeVar("T")
 
@@ -43,6 +45,11 @@ def read_object(path: str) -> Object | None:
 def read_loadable(path: str) -> Loadable | None:
     """Read what a loader that is given the file at `path` sees; answers and raises as `read_object`."""
     return _with_image(path, lambda image: _loadable(path, image))
+
+
+def read_symbols(path: str) -> Symbols | None:
+    """What the object at `path` defines and looks up; answers and raises as `read_object`. Its machine has to be in symbols.KINDS."""
+    return _with_image(path, symbols.read)
 
 
 def read_mentions(path: str) -> tuple[str, ...]:
@@ -235,7 +242,7 @@ def _contents(image: Image) -> Contents | None:
         return None
     return Contents(
         symbols=dynamic.symbols,
-        versions=(*(name for need in dynamic.version_needs for name in need.names), *dynamic.version_definitions),
+        versions=tuple(dynamic.version_names),
         names=dynamic.fixed_references,
         strings=dynamic.strings,
         tags=tuple(row for row in dynamic.tags if row[0] in FIXED),

@@ -101,8 +101,8 @@ class Layout:
     tag: struct.Struct
     symbol: int  # bytes an entry; st_name is its first word
     need: struct.Struct  # vn_cnt, vn_file, vn_aux, vn_next
-    need_version: struct.Struct  # vna_name, vna_next
-    definition: struct.Struct  # vd_cnt, vd_aux, vd_next
+    need_version: struct.Struct  # vna_hash, vna_other, vna_name, vna_next
+    definition: struct.Struct  # vd_flags, vd_ndx, vd_cnt, vd_hash, vd_aux, vd_next
     definition_name: struct.Struct  # vda_name, vda_next
 
 
@@ -115,8 +115,8 @@ def _layout(bits: int, order: str) -> Layout:
         struct.Struct(order + ("QQ" if wide else "II")),
         24 if wide else 16,
         struct.Struct(order + "2xHIII"),
-        struct.Struct(order + "8xII"),
-        struct.Struct(order + "6xH4xII"),
+        struct.Struct(order + "I2xHII"),
+        struct.Struct(order + "2xHHHIII"),
         struct.Struct(order + "II"),
     )
 
@@ -269,11 +269,29 @@ class Image:
 
 
 @dataclass(frozen=True, slots=True)
+class Version:
+    """One version of an object: its number in the version table (vna_other or vd_ndx), its hash, and the offset of its name."""
+
+    index: int
+    hash: int
+    name: int
+
+
+@dataclass(frozen=True, slots=True)
 class VersionNeed:
-    """One Elfxx_Verneed: where it lies in the file, the vn_file offset, and the vna_name offsets below it."""
+    """One Elfxx_Verneed: where it lies in the file, the vn_file offset, and the versions below it."""
 
     position: int
     file: int
+    versions: tuple[Version, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class VersionDefinition:
+    """One Elfxx_Verdef: its vd_flags, its version, and the vda_name offsets below it, of which the first is the version's."""
+
+    flags: int
+    version: Version
     names: tuple[int, ...]
 
 
@@ -337,38 +355,50 @@ class Dynamic:
             left -= versions
             if left < 0:
                 raise Broken(f"the version needs count more than {MOST_VERSIONS} versions")
-            names = self._chain(layout.need_version, position + auxiliary, versions, "a needed version")
-            yield VersionNeed(position, file, tuple(names))
+            entries = self._chain(layout.need_version, position + auxiliary, versions, "a needed version")
+            yield VersionNeed(position, file, tuple(Version(index, hash_, name) for hash_, index, name in entries))
             if not following:
                 return
             position += following
 
     @functools.cached_property
-    def version_definitions(self) -> tuple[int, ...]:
-        """Each vda_name offset (GNU symbol versioning, Elfxx_Verdaux)."""
+    def version_definitions(self) -> tuple[VersionDefinition, ...]:
+        """The version definitions, in their order (GNU symbol versioning, Elfxx_Verdef)."""
         return tuple(self._version_definitions())
 
-    def _version_definitions(self) -> Iterator[int]:
+    def _version_definitions(self) -> Iterator[VersionDefinition]:
         address, count = self.value(DT_VERDEF), self.value(DT_VERDEFNUM)
         if address is None or count is None:
             return
         layout, position = self.image.layout, self.image.offset(address, "the version definitions")
         left = MOST_VERSIONS
         for _ in range(count):
-            versions, auxiliary, following = self._entry(layout.definition, position, "a version definition")
+            flags, index, versions, hash_, auxiliary, following = self._entry(
+                layout.definition, position, "a version definition"
+            )
             left -= versions
             if left < 0:
                 raise Broken(f"the version definitions count more than {MOST_VERSIONS} versions")
-            yield from self._chain(layout.definition_name, position + auxiliary, versions, "a version's name")
+            entries = self._chain(layout.definition_name, position + auxiliary, versions, "a version's name")
+            names = tuple(name for (name,) in entries)
+            yield VersionDefinition(flags, Version(index, hash_, names[0] if names else 0), names)
             if not following:
                 return
             position += following
 
-    def _chain(self, entry: struct.Struct, position: int, count: int, what: str) -> Iterator[int]:
-        """The names of a list of entries that end with their name and the distance to the next."""
+    @property
+    def version_names(self) -> Iterator[int]:
+        """The offset of the name of each version, needed and defined."""
+        for need in self.version_needs:
+            yield from (version.name for version in need.versions)
+        for definition in self.version_definitions:
+            yield from definition.names
+
+    def _chain(self, entry: struct.Struct, position: int, count: int, what: str) -> Iterator[tuple[int, ...]]:
+        """The fields of a list of entries that end with the distance to the next."""
         for _ in range(count):
-            name, following = self._entry(entry, position, what)
-            yield name
+            *fields, following = self._entry(entry, position, what)
+            yield tuple(fields)
             if not following:
                 return
             position += following
@@ -387,8 +417,7 @@ class Dynamic:
     def fixed_references(self) -> frozenset[int]:
         """Those of the references that name no file and no search path; a tag that is not known is taken for one."""
         tags = (value for tag, value in self.tags if tag not in NO_STRINGS and tag not in EDITABLE)
-        versions = (need.names for need in self.version_needs)
-        return frozenset(self.symbols).union(tags, self.version_definitions, *versions)
+        return frozenset(self.symbols).union(tags, self.version_names)
 
     @functools.cached_property
     def symbols(self) -> Sequence[int]:
