@@ -137,7 +137,7 @@ def _add_freeze(commands: Commands) -> None:
     sub = _add(
         commands,
         "freeze",
-        "[options] PROGRAM (--output OUT | --in-place)",
+        "[options] PROGRAM (--output OUT | --in-place | --explain-order)",
         "bind a finished program's whole closure in a copy of it",
         """Write a copy of a program that names every library which its loader maps by
 absolute path, in the loader's order, so that none is searched for. No library
@@ -146,14 +146,27 @@ its loader is asked to list and to bind, before and after, and must answer the
 same. A program that cannot be frozen leads to exit status 1.""",
         "/nix/store/…-ffmpeg/bin/ffmpeg -o ~/bin/ffmpeg",
         "--in-place ./result-copy/bin/emacs",
+        "--order proven /nix/store/…-ffmpeg/bin/ffmpeg -o ~/bin/ffmpeg",
+        "--explain-order /nix/store/…-ffmpeg/bin/ffmpeg",
     )
     sub.add_argument("program", metavar="PROGRAM", help="an ELF program, or a wrapper that nixpkgs made for one")
-    place = sub.add_mutually_exclusive_group(required=True)
+    place = sub.add_mutually_exclusive_group()
     place.add_argument("-o", "--output", metavar="OUT", help="the file to write; one that is there is replaced")
     place.add_argument(
         "--in-place",
         action="store_true",
         help="replace the program itself; of a wrapper, the program that it starts",
+    )
+    sub.add_argument(
+        "--order",
+        choices=("loader", "proven"),
+        default="loader",
+        help="the order in which to name them: the loader's own, or one in which symbol lookup passes fewer libraries and is proven to answer the same; constructors of libraries that do not depend on each other then run in another order",
+    )
+    sub.add_argument(
+        "--explain-order",
+        action="store_true",
+        help="print what the proven order gains, what holds each library in its place and which constructors change theirs; with no OUT, write nothing",
     )
     sub.add_argument(
         "--leave",

@@ -7,7 +7,7 @@ the program's own order of loading, the program itself 0. An order is those numb
 import functools
 from collections.abc import Mapping, Sequence
 
-from nix_harden.symbols import PLT, STB_GNU_UNIQUE, Lookup, Symbols
+from nix_harden.symbols import PLT, Lookup, Symbols
 
 # For each asker, in the order of their numbers, the object that answers each of its lookups.
 Bindings = tuple[Mapping[Lookup, int | None], ...]
@@ -42,16 +42,19 @@ class Binder:
             found.update(dict.fromkeys(each.places, number))
         return found
 
+    def definers(self, name: bytes) -> tuple[int, ...]:
+        """The objects that define a name, of whichever version."""
+        if (several := self.shared.get(name)) is not None:
+            return several
+        return (self._alone[name],) if name in self._alone else ()
+
     def answers(self, lookup: Lookup) -> tuple[int, ...]:
         """The objects that answer a lookup, if it comes to them."""
         found = self._answers.get(lookup)
         if found is None:
-            numbers: Sequence[int] = self.shared.get(lookup.name, ())
-            if not numbers and (alone := self._alone.get(lookup.name)) is not None:
-                numbers = (alone,)
             found = tuple(
                 number
-                for number in numbers
+                for number in self.definers(lookup.name)
                 if not (lookup.kind.copy and number == 0) and self.objects[number].find(lookup) is not None
             )
             self._answers[lookup] = found
@@ -60,7 +63,7 @@ class Binder:
     def bindings(self, order: Sequence[int]) -> Bindings:
         """What every lookup of every object is bound to, in an order; None where nothing answers.
 
-        STB_GNU_UNIQUE is left out of account: `unique` tells where it matters.
+        That the first STB_GNU_UNIQUE symbol of a name is that of the whole process is left out of account.
         """
         rank = {number: place for place, number in enumerate(order)}.__getitem__
         wanted = set[Lookup]().union(*(each.lookups for each in self.objects))

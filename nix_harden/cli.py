@@ -138,15 +138,27 @@ def audit(arguments: "Namespace") -> int:
 
 
 def freeze(arguments: "Namespace") -> int:
-    """Freeze, say."""
-    from nix_harden import frozen
+    """Freeze, explain, say."""
+    from nix_harden import explained, frozen
+    from nix_harden.freeze import explain
     from nix_harden.freeze import freeze as run
+    from nix_harden.report import printable
 
-    done = run(arguments.program, arguments.output, leave=arguments.leave)
-    for line in frozen.text(done):
-        _say(f"nix-harden: {line}")
+    ordering, told = None, None
+    if arguments.output is not None or arguments.in_place:
+        done = run(arguments.program, arguments.output, order=frozen.Order(arguments.order), leave=arguments.leave)
+        for line in frozen.text(done):
+            _say(f"nix-harden: {line}")
+        ordering, told = done.ordering, frozen.as_json(done)
+    elif not arguments.explain_order:
+        raise UsageError("--output", "is not there; say the file to write, or --in-place, or --explain-order")
+    if arguments.explain_order:
+        ordering = ordering or explain(arguments.program)
+        told = {**(told or {}), "ordering": explained.as_json(ordering)}
+        for line in explained.text(ordering) if not arguments.json else ():
+            print(printable(line))
     if arguments.json:
-        print(json.dumps(frozen.as_json(done), indent=2))
+        print(json.dumps(told, indent=2))
     return DONE
 
 

@@ -6,15 +6,16 @@ import stat
 import struct
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from nix_harden import image as elf
-from nix_harden import symbols
 from nix_harden.errors import MalformedElf, ReadError
 from nix_harden.image import Broken, Dynamic, Image
 from nix_harden.model import DlopenNote, Field, Kind, Loadable, Object, StringTable, Use
 from nix_harden.place import differences
-from nix_harden.symbols import Symbols
+
+if TYPE_CHECKING:
+    from nix_harden.symbols import Symbols
 
 T = TypeVar("T")
 
@@ -47,8 +48,10 @@ def read_loadable(path: str) -> Loadable | None:
     return _with_image(path, lambda image: _loadable(path, image))
 
 
-def read_symbols(path: str) -> Symbols | None:
+def read_symbols(path: str) -> "Symbols | None":
     """What the object at `path` defines and looks up; answers and raises as `read_object`. Its machine has to be in symbols.KINDS."""
+    from nix_harden import symbols
+
     return _with_image(path, symbols.read)
 
 

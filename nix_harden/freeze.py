@@ -14,12 +14,15 @@ from collections.abc import Collection
 
 from nix_harden import lift
 from nix_harden.audit import DiskReader, Loaders, distrust, parse_listing
+from nix_harden.elf import read_symbols
 from nix_harden.errors import NotFrozen, ReadError, UsageError
 from nix_harden.frozen import Compared, Frozen, Order
-from nix_harden.loader import Graph, Reader, Unloadable, Unopened, walk
+from nix_harden.loader import Family, Graph, Reader, Unloadable, Unopened, walk
 from nix_harden.model import Kind
+from nix_harden.ordering import INSTEAD, Ordering, sort
 from nix_harden.process import ask
 from nix_harden.settings import Settings, from_environ
+from nix_harden.symbols import KINDS, Symbols
 from nix_harden.wrappers import LARGEST, interpreter, wrapped
 from nix_harden.write import write_copy
 
@@ -44,7 +47,8 @@ def freeze(
 
     Without `out` it takes the program's own place, for a wrapper that of the program which it starts.
 
-    `leave` are names that may go on being searched for, where no SONAME answers them.
+    `order` is that in which it names them: the loader's own, or one in which symbol lookup passes fewer libraries and, as is proven,
+    binds the same. `leave` are names that may go on being searched for, where no SONAME answers them.
     Raises NotFrozen where that cannot be done, UsageError, ReadError and WriteError; nothing was written then, and what was at `out`
     before is as it was. A file at `out` is replaced.
     """
@@ -55,14 +59,34 @@ def freeze(
     reader = DiskReader()
     graph = closure(source, reader)
     lift.check(graph)
+    ordering = prove(graph) if order is Order.PROVEN else None
     names = lift.names(graph)
+    if ordering is not None:
+        names = tuple(names[number - 1] for number in ordering.order)
     edit = lift.edit(graph, names)
     after = lift.walk_lifted(graph, edit, reader)
     lift.refuse(graph, after, leave, ELSE)
     compared: list[Compared] = []
     size = write_copy(edit, target, settings, lambda copy: compared.append(compare(graph, after, copy)))
     variants = tuple(name for name in names if VARIANT in name)
-    return Frozen(os.path.abspath(program), source, target, order, names, variants, size, compared[0])
+    return Frozen(os.path.abspath(program), source, target, order, names, variants, size, compared[0], ordering)
+
+
+def explain(program: str) -> Ordering:
+    """What Order.PROVEN would do for `program`: nothing is written. Raises as `freeze`."""
+    graph = closure(follow(program), DiskReader())
+    lift.check(graph)
+    return prove(graph)
+
+
+def prove(graph: Graph) -> Ordering:
+    """Read the symbols of all objects of a program, and sort them. Raises NotFrozen where no order can be proven."""
+    if graph.loader.family is not Family.GLIBC:
+        raise NotFrozen(graph.root, "what is known of symbol lookup is glibc's", ELSE)
+    machine = graph.nodes[0].object.abi.machine
+    if machine not in KINDS:
+        raise NotFrozen(graph.root, f"which symbols its relocations look up is not known for {machine}", INSTEAD)
+    return sort(graph, [read_symbols(node.real) or Symbols() for node in graph.nodes])
 
 
 def _target(out: str) -> str:

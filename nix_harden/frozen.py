@@ -5,6 +5,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from nix_harden import explained
+from nix_harden.ordering import Ordering
+
 
 class Order(enum.Enum):
     """The order in which a lifted program names its libraries."""
@@ -29,7 +32,7 @@ class Frozen:
     """A frozen program.
 
     `program` is what was asked for and `source` the file that was frozen, which differ for a wrapper; `libraries` are what `path`
-    names, in its order; `size` is in bytes.
+    names, in its order, which `ordering` explains where it is proven; `size` is in bytes.
     """
 
     program: str
@@ -40,6 +43,7 @@ class Frozen:
     variants: tuple[str, ...]
     size: int
     compared: Compared
+    ordering: Ordering | None = None
 
 
 def text(frozen: Frozen) -> Iterator[str]:
@@ -53,6 +57,8 @@ def text(frozen: Frozen) -> Iterator[str]:
         yield f"warning: {path} is for processors like this machine's; where there is another, {frozen.path} may not run"
     order = "the loader's order" if frozen.order is Order.LOADER else "a proven order"
     yield f"{frozen.path}: {len(frozen.libraries)} libraries by path in {order}, {frozen.size} bytes; {_compared(frozen.compared)}"
+    if frozen.ordering is not None:
+        yield f"{frozen.path}: {explained.summary(frozen.ordering)}"
 
 
 def _compared(compared: Compared) -> str:
@@ -72,4 +78,5 @@ def as_json(frozen: Frozen) -> dict[str, Any]:
         "size": frozen.size,
         "bindings_compared": frozen.compared.bindings,
         "why_not_compared": frozen.compared.why_not,
+        "ordering": None if frozen.ordering is None else explained.as_json(frozen.ordering),
     }

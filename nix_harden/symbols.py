@@ -6,10 +6,12 @@ library may have 100,000 of them. What is read is what glibc uses: elf/dl-lookup
 """
 
 import itertools
+import mmap
 import operator
+import re
 import sys
 from array import array
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -25,10 +27,14 @@ STT_TLS, STT_GNU_IFUNC = 6, 10
 STV_INTERNAL, STV_HIDDEN, STV_PROTECTED = 1, 2, 3
 SHN_UNDEF, SHN_ABS = 0, 0xFFF1
 WIDE_HASH = ("EM_S390", "EM_ALPHA")  # DT_HASH of their 64-bit objects holds 64-bit numbers (bits/elfclass.h)
+# What calls one of them may look up by RTLD_NEXT what it holds the name of.
+FINDERS = frozenset((b"dlsym", b"dlvsym"))
+IDENTIFIER = re.compile(rb"(?<=\0)[A-Za-z_][A-Za-z0-9_]*(?=\0)")
 CHAIN_PIECE = 64  # entries of a hash chain that are read at once
 
 # By st_info: NOTYPE, OBJECT, FUNC, COMMON, TLS and GNU_IFUNC (ALLOWED_STT in check_match); TLS alone.
 IS_CODE_OR_DATA = bytes(info & 15 in (0, 1, 2, 5, STT_TLS, STT_GNU_IFUNC) for info in range(256))
+TYPE = bytes(info & 15 for info in range(256))
 IS_TLS = bytes(info & 15 == STT_TLS for info in range(256))
 
 
@@ -86,7 +92,7 @@ class Symbols:
     `info`, `other`, `sections` and `numbers` are columns over all symbols: st_info, st_other, st_shndx, and the number of the version,
     which is None where lookups see no versions; `versions` are those by their index. `lookups` are what the object has looked up,
     each once, and `protected` those of them whose own symbol is protected. `symbolic` is DF_SYMBOLIC, `first` DF_1_INITFIRST;
-    `constructors` counts the entries of DT_INIT_ARRAY.
+    `constructors` counts the entries of DT_INIT_ARRAY. `strings` are the identifiers among the strings of an object that calls dlsym(3).
     """
 
     places: Mapping[bytes, int] = field(default_factory=dict)
@@ -101,6 +107,14 @@ class Symbols:
     symbolic: bool = False
     first: bool = False
     constructors: int = 0
+    strings: frozenset[bytes] = frozenset()
+
+    @property
+    def ifuncs(self) -> frozenset[bytes]:
+        """The names whose address a resolver of the object tells."""
+        if STT_GNU_IFUNC not in self.info.translate(TYPE):
+            return frozenset()
+        return frozenset(name for name, place in self.places.items() if self.is_ifunc(place))
 
     def find(self, lookup: Lookup) -> int | None:
         """The number of the symbol that answers a lookup in this object, or None (`check_match`, `do_lookup_x`)."""
@@ -199,6 +213,7 @@ class _Reader:
             Lookup(name, wanted.get(numbers[symbol] & 0x7FFF) if numbers else None, kinds.get(type_, PLAIN)): symbol
             for name, (symbol, type_) in zip(self.names([names[symbol] for symbol, _ in asked]), asked, strict=True)
         }
+        finds = not FINDERS.isdisjoint(lookup.name for lookup in lookups)
         flags, flags_1 = self.dynamic.value(elf.DT_FLAGS) or 0, self.dynamic.value(elf.DT_FLAGS_1) or 0
         return Symbols(
             places,
@@ -213,7 +228,18 @@ class _Reader:
             bool(flags & DF_SYMBOLIC) or self.dynamic.value(DT_SYMBOLIC) is not None,
             bool(flags_1 & DF_1_INITFIRST),
             (self.dynamic.value(DT_INIT_ARRAYSZ) or 0) // (self.image.bits // 8),
+            frozenset(self.identifiers()) if finds else frozenset(),
         )
+
+    def identifiers(self) -> Iterator[bytes]:
+        """Every whole string in what is loaded, outside the string table of symbols, that could be the name of one."""
+        start, end = self.dynamic.strings_offset, self.dynamic.strings_offset + len(self.dynamic.strings)
+        with mmap.mmap(self.image.descriptor, 0, prot=mmap.PROT_READ) as data:
+            for segment in self.image.segments:
+                if segment.type == elf.PT_LOAD:
+                    last = min(segment.offset + segment.size, len(data))
+                    yield from IDENTIFIER.findall(data, segment.offset, max(segment.offset, min(start, last)))
+                    yield from IDENTIFIER.findall(data, max(segment.offset, end), last)
 
     def table(self, tag: int, size: int, what: str) -> bytes:
         """The first `size` bytes of the table whose address a tag holds; none where there is no such tag."""
@@ -286,6 +312,8 @@ class _Reader:
             (elf.DT_JMPREL, value(DT_PLTRELSZ), 0, 3 if value(DT_PLTREL) == elf.DT_RELA else 2),
         ):
             data = self.table(tag, size or 0, "the relocations")
-            words = self.numbers(self.word, data[: len(data) // (width * self.image.bits // 8) * (width * self.image.bits // 8)])
+            words = self.numbers(
+                self.word, data[: len(data) // (width * self.image.bits // 8) * (width * self.image.bits // 8)]
+            )
             found.update(words[1 + width * (count or 0) :: width])
         return found
