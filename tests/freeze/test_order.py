@@ -19,6 +19,7 @@ from support.source import function, prints
 from support.store import Store, patchelf
 
 from nix_harden import ordering
+from nix_harden.errors import NotFrozen
 from nix_harden.ordering import arrange
 
 INITIALISED = re.compile(r"calling init: (\S+)$", re.MULTILINE)
@@ -37,6 +38,14 @@ def many(name: str, count: int = 400) -> str:
     functions = "".join(f"int {name}{index}(void) {{ return {index}; }}" for index in range(count))
     calls = "+".join(f"{name}{index}()" for index in range(count))
     return f"{functions} int {name}(void) {{ return {calls}; }}"
+
+
+def constructs(name: str, more: str = "") -> str:
+    """A library that says its name when it starts; the compiler's own constructor is in each."""
+    return f"""
+        int puts(const char *);
+        __attribute__((constructor)) static void begin(void) {{ puts("{name}"); }}
+        int {name}(void) {{ return 0; }} {more}"""
 
 
 def proven(store: Store, source: Path, *options: str) -> tuple[Path, list[str], dict[str, object]]:
@@ -136,6 +145,15 @@ def test_two_of_one_soname_keep_their_order(store: Store) -> None:
     assert names.index("libone.so.1") < names.index("libtwo.so.1")
 
 
+def test_the_last_that_is_to_start_first_stays_the_last(store: Store) -> None:
+    """The loader knows one such library, the last that it loaded (DF_1_INITFIRST), and starts it before all others."""
+    one = library(store, "one", constructs("one"), flags=["-Wl,-z,initfirst"])
+    two = library(store, "two", constructs("two", many("heavy")), flags=["-Wl,-z,initfirst"])
+    app = program(store, ["one", "two", "heavy"], [one, two])
+    assert run(app).out.startswith("two\none\n")
+    proven(store, app)
+
+
 def test_what_a_library_finds_behind_itself_stays_there(store: Store) -> None:
     """RTLD_NEXT looks from the caller on, so that what it asks for, by a name that it holds, may not come before it."""
     finds = """
@@ -156,13 +174,13 @@ def test_a_sanitizer_stays_the_first(store: Store) -> None:
     asan = package.lib / "libasan.so.8"
     shutil.copy(HOST / asan.name, asan)
     patchelf("--set-rpath", f"{package.lib}:{store.libc}", asan)
-    b = library(store, "b", many("b"))
-    path = [b.parent, package.lib, store.libc]
-    app = store.package("app").program("app", prints("b"), needs=[b], rpath=path, flags=["-fsanitize=address"])
+    heavy = library(store, "heavy", many("heavy", 9000))
+    path = [heavy.parent, package.lib, store.libc]
+    app = store.package("app").program("app", prints("heavy"), needs=[heavy], rpath=path, flags=["-fsanitize=address"])
     out = store.path / "out"
     freeze(store, app, out, "--order", "proven")
     done = subprocess.run([out], env={"ASAN_OPTIONS": "detect_leaks=0"}, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout, done.stderr) == (0, "79800\n", "")
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"{sum(range(9000))}\n", "")
 
 
 def test_a_resolver_is_called_after_its_library_is_relocated_or_the_order_is_refused(store: Store) -> None:
@@ -225,14 +243,6 @@ def test_constructors_are_sorted_as_by_the_loader(store: Store, seed: int, tunab
     assert len(called) > 5
 
 
-def constructs(name: str, more: str = "") -> str:
-    """A library that says its name when it starts; the compiler's own constructor is in each."""
-    return f"""
-        int puts(const char *);
-        __attribute__((constructor)) static void begin(void) {{ puts("{name}"); }}
-        int {name}(void) {{ return 0; }} {more}"""
-
-
 def test_constructors_that_change_their_order_are_named(store: Store) -> None:
     """And no others: what a library needs starts before it as ever."""
     b = library(store, "b", constructs("b"))
@@ -280,7 +290,7 @@ def test_another_machine_and_a_cycle_of_needs(store: Store) -> None:
     world = World.create(store, AARCH64)
     package = store.package("it")
     b = world.library(package, "libb.so.1", many("b"))
-    a = world.library(package, "liba.so.1", function("a", 1, ["b"]), needs=[b])
+    a = world.library(package, "liba.so.1", function("a", 1, [f"b{number}" for number in range(400)]), needs=[b])
     app = world.program(package, "app", prints("a"), needs=[a])
     patchelf("--add-needed", "liba.so.1", b)
     before = world.run(app)
@@ -352,5 +362,5 @@ def test_the_proof_is_no_word_of_the_sorting(store: Store, monkeypatch: pytest.M
     app = program(store, ["same", "g"], [first, second])
     graph = graph_of(app)
     monkeypatch.setattr(ordering, "find_holds", lambda *_: iter(()))
-    with pytest.raises(ordering.NotFrozen, match=f"same of {app} would bind to another library"):
+    with pytest.raises(NotFrozen, match=f"same of {app} would bind to another library"):
         ordering.sort(graph, symbols_of(graph))
