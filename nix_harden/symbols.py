@@ -289,11 +289,11 @@ class _Reader:
     def versions(self) -> dict[int, Version]:
         """The versions by index; a base definition has none (`_dl_check_map_versions`)."""
         found: dict[int, Version] = {}
-        for need in self.dynamic.version_needs():
+        for need in self.dynamic.version_needs:
             for each in need.versions:
                 (name,) = self.names([each.name])
                 found[each.index & 0x7FFF] = Version(each.hash, name, bool(each.index & 0x8000))
-        for definition in self.dynamic.version_definitions():
+        for definition in self.dynamic.version_definitions:
             index, each = definition.version.index & 0x7FFF, definition.version
             if definition.flags & VER_FLG_BASE:
                 found.setdefault(index, NO_VERSION)

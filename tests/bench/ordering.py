@@ -41,7 +41,7 @@ def main() -> int:
 def explain(program: Path) -> None:
     """Print what freeze says of the program's order, and what it took to find out."""
     begin, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
-    argv = [sys.executable, "-m", "nix_harden", "freeze", "--explain-order", program]
+    argv: list[str | Path] = [sys.executable, "-m", "nix_harden", "freeze", "--explain-order", program]
     done = subprocess.run(argv, capture_output=True, text=True, check=False, cwd=REPOSITORY)
     seconds = time.perf_counter() - begin
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
