@@ -49,7 +49,7 @@ def read_loadable(path: str) -> Loadable | None:
 
 
 def read_symbols(path: str) -> "Symbols | None":
-    """What the object at `path` defines and looks up; answers and raises as `read_object`. Its machine has to be in symbols.KINDS."""
+    """What the object at `path` defines and looks up; answers and raises as `read_object`, and for a machine that is not in symbols.KINDS."""
     from nix_harden import symbols
 
     return _with_image(path, symbols.read)

@@ -253,7 +253,9 @@ class Image:
             for segment in self.segments:
                 if segment.type != PT_LOAD or segment.is_code:
                     continue
-                for match in LIBRARY_NAME.finditer(data, segment.offset, segment.offset + segment.size):
+                for match in LIBRARY_NAME.finditer(
+                    data, min(segment.offset, self.size), min(segment.offset + segment.size, self.size)
+                ):
                     before = data[match.start() - 1 : match.start()]
                     if not (before.isalnum() or before in IN_NAME):
                         found.add(os.fsdecode(match[0][:-1]))

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from nix_harden import image as elf
-from nix_harden.image import Dynamic, Image
+from nix_harden.image import Broken, Dynamic, Image
 
 DT_PLTRELSZ, DT_RELASZ, DT_SYMBOLIC, DT_RELSZ, DT_PLTREL, DT_INIT_ARRAYSZ = 2, 8, 16, 18, 20, 27
 DT_RELACOUNT, DT_RELCOUNT = 0x6FFFFFF9, 0x6FFFFFFA
@@ -158,7 +158,9 @@ class Symbols:
 
 
 def read(image: Image) -> Symbols:
-    """The symbols of an image whose machine is in KINDS; none where it has no dynamic section. Raises Broken."""
+    """The symbols of an image; none where it has no dynamic section. Raises Broken, also for a machine that is not in KINDS."""
+    if image.machine not in KINDS:
+        raise Broken(f"what relocations of {image.machine} look up is not known")
     dynamic = image.dynamic
     return Symbols() if dynamic is None or dynamic.empty else _Reader(dynamic).symbols()
 
@@ -180,6 +182,8 @@ class _Reader:
         asked = [(info >> shift, info & mask) for info in self.relocations() if info >> shift and info & mask]
         count = max(end, 1 + max((symbol for symbol, _ in asked), default=-1))
         table = self.table(elf.DT_SYMTAB, count * self.image.layout.symbol, "the symbol table")
+        if count and not table:
+            raise Broken("there are relocations or a hash table, and no symbols")
         words, halves = self.numbers("I", table), self.numbers("H", table)
         if self.wide:
             names, info, other, sections = words[0::6], table[4::24], table[5::24], halves[3::12]
@@ -187,7 +191,8 @@ class _Reader:
         else:
             names, info, other, sections, values = words[0::4], table[12::16], table[13::16], halves[7::8], words[1::4]
         versions = self.versions()
-        numbers = self.numbers("H", self.table(elf.DT_VERSYM, 2 * count, "the version table")) if versions else None
+        table = self.table(elf.DT_VERSYM, 2 * count, "the version table") if versions else b""
+        numbers = self.numbers("H", table) if table else None
 
         valued = map(operator.or_, map(bool, values[first:end]), map(SHN_ABS.__eq__, sections[first:end]))
         valued = map(operator.or_, valued, info[first:end].translate(IS_TLS))
@@ -236,7 +241,7 @@ class _Reader:
         start, end = self.dynamic.strings_offset, self.dynamic.strings_offset + len(self.dynamic.strings)
         with mmap.mmap(self.image.descriptor, 0, prot=mmap.PROT_READ) as data:
             for segment in self.image.segments:
-                if segment.type == elf.PT_LOAD:
+                if segment.type == elf.PT_LOAD and segment.offset < len(data):
                     last = min(segment.offset + segment.size, len(data))
                     yield from IDENTIFIER.findall(data, segment.offset, max(segment.offset, min(start, last)))
                     yield from IDENTIFIER.findall(data, max(segment.offset, end), last)

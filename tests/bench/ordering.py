@@ -75,7 +75,7 @@ def make(store: Store, libraries: int, symbols: int) -> Path:
         source.write_text("\n".join(lines))
         needs = [paths[number - back] for back in (1, 7, 40) if number >= back]
         run("as", "-o", store.path / "wide.o", source)
-        words = [
+        words: list[str | Path] = [
             "ld",
             "-shared",
             "--no-as-needed",

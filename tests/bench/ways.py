@@ -40,6 +40,7 @@ class Way(enum.Enum):
     IN_PLACE = "bound in place"
     LINKED = "absolute from the link on"
     LIFTED = "frozen, all lifted"
+    PROVEN = "frozen, in a proven order"
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,8 @@ def synthetic(top: Path, template: Path, count: int) -> Mapping[Way, Bound]:
         if way in (Way.PATCHELF, Way.IN_PLACE):
             seconds = harden(way, store.path, ["--output", f"out={made.package}", "--input", str(store.glibc)])
         bound[way] = Bound(Program(made.program, (), ("wait",)), seconds)
-    bound[Way.LIFTED] = lift(bound[Way.SEARCHING])
+    bound[Way.LIFTED] = lift(bound[Way.SEARCHING], "loader")
+    bound[Way.PROVEN] = lift(bound[Way.SEARCHING], "proven")
     return bound
 
 
@@ -129,7 +131,8 @@ def real(top: Path, names: Sequence[str]) -> Mapping[str, Mapping[Way, Bound]]:
         for way in (Way.SEARCHING, Way.SONAME, Way.PATCHELF, Way.IN_PLACE):
             path = debstore.load(places[way]).path(each.package) / each.path
             ways[way] = Bound(Program(path.resolve(), each.ends, each.waits), seconds[way])
-        ways[Way.LIFTED] = lift(ways[Way.SEARCHING], each.leave)
+        ways[Way.LIFTED] = lift(ways[Way.SEARCHING], "loader", each.leave)
+        ways[Way.PROVEN] = lift(ways[Way.SEARCHING], "proven", each.leave)
     return found
 
 
@@ -146,11 +149,11 @@ def harden(way: Way, store: Path, words: Sequence[str]) -> float:
     return seconds
 
 
-def lift(searching: Bound, leave: Sequence[str] = ()) -> Bound:
-    """A copy of the unhardened program beside it that names all that it loads."""
+def lift(searching: Bound, order: str, leave: Sequence[str] = ()) -> Bound:
+    """A copy of the unhardened program beside it that names all that it loads, in an order of freeze --order."""
     program = searching.program
-    path = program.path.with_name(f"{program.path.name}-lifted")
-    options = [word for name in leave for word in ("--leave", name)]
+    path = program.path.with_name(f"{program.path.name}-{order}")
+    options = ["--order", order, *(word for name in leave for word in ("--leave", name))]
     begin = time.perf_counter()
     done = subprocess.run(
         [sys.executable, "-m", "nix_harden", "freeze", program.path, "-o", path, *options],

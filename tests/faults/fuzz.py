@@ -21,7 +21,15 @@ from faults import mutate, seeds
 
 from nix_harden import write as writer
 from nix_harden.catalog import Catalog, Read
-from nix_harden.elf import read_contents, read_loadable, read_object, read_stale, read_table, read_unedited
+from nix_harden.elf import (
+    read_contents,
+    read_loadable,
+    read_object,
+    read_stale,
+    read_symbols,
+    read_table,
+    read_unedited,
+)
 from nix_harden.errors import HardenError, MalformedElf
 from nix_harden.model import Edit, File, Object, PathAction
 from nix_harden.place import place
@@ -76,7 +84,7 @@ class Target:
         found = None
         with contextlib.suppress(MalformedElf):
             found = read_object(path)
-        for read in (read_contents, read_loadable, lambda path: read_stale(path, STORE)):
+        for read in (read_contents, read_loadable, read_symbols, lambda path: read_stale(path, STORE)):
             with contextlib.suppress(MalformedElf):
                 read(path)
         self.counts["read" if found else "refused"] += 1

@@ -44,7 +44,16 @@ def test_in_a_proven_order_it_binds_and_says_the_same(debian: debstore.Store, tm
     package, path, argument, left = PROGRAMS[name]
     program, out = debian.path(package) / path, tmp_path / "out" / name
     out.parent.mkdir()
-    words = ["freeze", program, "-o", out, "--order", "proven", "--json", *(["--leave", left] if left else [])]
+    words: list[str | Path] = [
+        "freeze",
+        program,
+        "-o",
+        out,
+        "--order",
+        "proven",
+        "--json",
+        *(["--leave", left] if left else []),
+    ]
     told = json.loads(Store(debian.directory, debian.path("libc6")).call(*words).out)
     assert told["bindings_compared"] > 300
     assert told["ordering"]["passed"] <= 1
