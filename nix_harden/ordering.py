@@ -183,24 +183,53 @@ def prove(graph: Graph, binder: Binder, bindings: Bindings, order: Sequence[int]
         )
     for asker, (old, new) in enumerate(zip(bindings, binder.bindings(order), strict=True)):
         if old != new:
-            lookup = min(lookup for lookup in old if old[lookup] != new[lookup])
-            problem = f"{os.fsdecode(lookup.name)} of {graph.nodes[asker].path} would bind to another library"
+            name = min(lookup.name for lookup in old if old[lookup] != new[lookup])
+            problem = f"{os.fsdecode(name)} of {graph.nodes[asker].path} would bind to another library"
             raise NotFrozen(graph.root, problem, "please report it, with the program")
     needs = needs_of(graph)
-    loaders_own = {edge.target for edge in graph.edges if edge.how is How.LIBC}
+    calls, found = list(_unsettled(graph, needs, resolvers(binder, bindings))), list(rivals(binder, bindings))
     before = tuple(range(len(order)))
-    for way in (started, started_originally):
+    for way in (started, started_originally) if calls or found else ():
         was, now = ({number: place for place, number in enumerate(way(each, needs))} for each in (before, order))
-        for asker, answer, name in resolvers(binder, bindings):
-            if asker not in loaders_own and was[answer] < was[asker] and now[answer] > now[asker]:
+        for asker, answer, function in calls:
+            if was[answer] < was[asker] and now[answer] > now[asker]:
                 path, other = graph.nodes[asker].path, graph.nodes[answer].path
-                problem = f"{path} calls the resolver of {name} in {other}, on which it does not depend, and would do so before that library is relocated"
+                problem = f"{path} calls the resolver of {function} in {other}, on which it does not depend, and would do so before that library is relocated"
                 raise NotFrozen(graph.root, problem, INSTEAD)
-        for name, found in rivals(binder, bindings):
-            then, later = (min(found, key=lambda pair: place[pair[0]])[1] for place in (was, now))
+        for symbol, pairs in found:
+            then, later = (min(pairs, key=lambda pair: place[pair[0]])[1] for place in (was, now))
             if then != later:
-                problem = f"the unique symbol {name} of {graph.nodes[later].path} would become that of the whole process, instead of the one of {graph.nodes[then].path}"
+                problem = f"the unique symbol {symbol} of {graph.nodes[later].path} would become that of the whole process, instead of the one of {graph.nodes[then].path}"
                 raise NotFrozen(graph.root, problem, INSTEAD)
+
+
+def _unsettled(graph: Graph, needs: Needs, calls: Iterable[tuple[int, int, str]]) -> Iterator[tuple[int, int, str]]:
+    """Those of the calls of resolvers for which not any way of sorting relocates first what is called, because it is needed."""
+    # the program is relocated last, and the loader when all others are
+    last = {0, *(edge.target for edge in graph.edges if edge.how is How.LIBC)}
+    users: list[list[int]] = [[] for _ in needs]
+    for user, needed in enumerate(needs):
+        for number in needed:
+            users[number].append(user)
+    known: dict[int, set[int]] = {}
+    for asker, answer, function in calls:
+        for number in (asker, answer):
+            if number not in known:
+                known[number] = _reached(number, users)
+        if asker not in last and (asker not in known[answer] or answer in known[asker]):
+            yield asker, answer, function
+
+
+def _reached(number: int, edges: Sequence[Sequence[int]]) -> set[int]:
+    """All that edges lead to from a number, in any number of steps."""
+    found: set[int] = set()
+    left = [number]
+    while left:
+        for other in edges[left.pop()]:
+            if other not in found:
+                found.add(other)
+                left.append(other)
+    return found
 
 
 def resolvers(binder: Binder, bindings: Bindings) -> Iterator[tuple[int, int, str]]:
