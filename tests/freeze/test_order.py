@@ -14,6 +14,7 @@ import pytest
 from foreign.cross import AARCH64, World
 from freeze.bindings import graph_of, resolved, said, symbols_of
 from freeze.helpers import bindings, freeze, listing, refused, run
+from musl.muslstore import Musl
 from support.glibc import HOST
 from support.source import function, prints
 from support.store import Store, patchelf
@@ -364,3 +365,11 @@ def test_the_proof_is_no_word_of_the_sorting(store: Store, monkeypatch: pytest.M
     monkeypatch.setattr(ordering, "find_holds", lambda *_: iter(()))
     with pytest.raises(NotFrozen, match=f"same of {app} would bind to another library"):
         ordering.sort(graph, symbols_of(graph))
+
+
+def test_musl_has_no_such_order(store: Store) -> None:
+    """Its loader compares no SONAMEs, so that there is no lift to sort; nothing is written."""
+    musl = Musl.create(store)
+    app = musl.program(store.package("app"), "app", prints())
+    assert "glibc's" in refused(store, app, "--order", "proven")
+    assert "glibc's" in store.call("freeze", "--explain-order", app, status=1).err
