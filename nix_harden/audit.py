@@ -256,13 +256,8 @@ def _processor(path: str) -> _Processor:
 
 def _legacy_variants(listed: Sequence[tuple[str, str]]) -> Iterator[str]:
     """The paths of `_dl_important_hwcaps` before 2.37: every choice of the names, `tls` and the platform first."""
-    names = sorted((name for name, _ in listed), key=lambda name: name != "tls")
-    platforms = [name for name, words in listed if "AT_PLATFORM" in words]
-    names = (
-        [name for name in names if name == "tls"]
-        + platforms
-        + [name for name in names if name != "tls" and name not in platforms]
-    )
+    rows = sorted(listed, key=lambda row: (row[0] != "tls", "AT_PLATFORM" not in row[1]))
+    names = [name for name, _ in rows]  # one may be there twice, as a platform and as a capability
     for choice in range((1 << len(names)) - 1, 0, -1):
         yield "/".join(name for place, name in enumerate(names) if choice >> (len(names) - 1 - place) & 1)
 
@@ -441,13 +436,21 @@ Progress = Callable[[int, int, str], None]
 
 
 def audit(
-    paths: Sequence[str], *, store: str, loader: str | None, compare_real: bool, jobs: int, progress: Progress
+    paths: Sequence[str],
+    *,
+    store: str,
+    loader: str | None,
+    compare_real: bool,
+    jobs: int,
+    progress: Progress,
+    reader: DiskReader | None = None,
+    each: Callable[[Graph], None] = lambda graph: None,
 ) -> Audit:
     """Walk every ELF file at and below the paths, check each graph, and compare it with the real loader's answer.
 
-    `progress` is told how many roots are done, of how many, and which is next.
+    `progress` is told how many roots are done, of how many, and which is next; `each` is given every graph, programs' first.
     """
-    reader = DiskReader()
+    reader = reader or DiskReader()
     loaders = Loaders(reader, loader)
     run = _Run()
     roots: list[Root] = []
@@ -467,6 +470,8 @@ def audit(
             if not compare_real:
                 root = replace(root, compared=False, why_not=root.why_not or "not asked for")
             roots.append(root)
+            if graph is not None:
+                each(graph)
             if root.compared and graph is not None:
                 answers.append((graph, pool.submit(ask_loader, graph)))
             while len(answers) > 4 * jobs:
