@@ -34,6 +34,7 @@ def parser() -> argparse.ArgumentParser:
     _add_freeze(commands)
     _add_graph(commands)
     _add_why(commands)
+    _add_report(commands)
     _add_hook(commands)
     return found
 
@@ -241,6 +242,38 @@ where the program does not load it, the exit status is 1.""",
     sub.add_argument("library", metavar="LIB", help="what to look for in its closure")
     sub.add_argument("--limit", type=int, default=20, metavar="N", help="how many chains to say; 20 by default")
     sub.add_argument("--json", action="store_true", help="print the chains as JSON")
+
+
+def _add_report(commands: Commands) -> None:
+    sub = _add(
+        commands,
+        "report",
+        "[options] PATH… (-o FILE | --json)",
+        "make a page of what programs load and why",
+        """Make one HTML page of programs, libraries, or all that are below directories:
+what is bound, what is bare and why, what an audit finds, duplicates, sizes,
+how often their loaders look for files in vain, and the graph. It needs no
+network and no server. Loaders are run as by `audit`, and watched by strace
+where it is there; a program's own code does not run. The picture needs
+Graphviz's dot on PATH; without it the page has everything else. Findings do
+not change the exit status.""",
+        "/run/current-system/sw/bin/git -o git.html",
+        "--no-watch ./result -o result.html",
+        "--json ./result > result.json",
+    )
+    sub.add_argument("paths", nargs="+", metavar="PATH", help="a program, library, directory or store path")
+    sub.add_argument("-o", "--output", metavar="FILE", help="the page to write; one that is there is replaced")
+    sub.add_argument("--json", action="store_true", help="print what the page holds as JSON")
+    sub.add_argument(
+        "--loader", metavar="PATH", help="the loader of libraries, instead of that beside the libc which they find"
+    )
+    sub.add_argument("--no-compare", dest="compare", action="store_false", help="run no real loader to compare with")
+    sub.add_argument(
+        "--no-watch", dest="watch", action="store_false", help="do not watch loaders at the start of programs"
+    )
+    sub.add_argument(
+        "--jobs", type=int, default=0, metavar="N", help="how many real loaders to run at once; 0 means one a processor"
+    )
 
 
 def _add_hook(commands: Commands) -> None:

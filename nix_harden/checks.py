@@ -135,6 +135,11 @@ REASONS = (
 )
 
 
+def reason_of(graph: Graph, edge: Edge, store: str) -> Reason:
+    """Why the name of an edge that leads to a file is bare: the first reason that holds."""
+    return next(reason for reason in REASONS if reason.holds(graph, edge, store))
+
+
 def _finding(
     graph: Graph,
     row: tuple[str, Severity],
@@ -153,7 +158,7 @@ def _bare(graph: Graph, store: str) -> Iterator[Finding]:
     for edge in graph.edges:
         if "/" in edge.name or edge.how is How.MISSING:
             continue
-        reason = next(reason for reason in REASONS if reason.holds(graph, edge, store))
+        reason = reason_of(graph, edge, store)
         how = f"{edge.how.value}: {edge.via}" if edge.via else edge.how.value
         message = f"{edge.name} is bare ({reason.name}); found by {how}"
         yield _finding(

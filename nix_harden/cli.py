@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from argparse import Namespace
 
     from nix_harden.catalog import Read
+    from nix_harden.page import Drawing
+    from nix_harden.picture import Picture
 
 DONE, FINDINGS, USAGE, TOOL, INTERRUPTED = 0, 1, 2, 3, 130
 
@@ -200,6 +202,51 @@ def why(arguments: "Namespace") -> int:
     return DONE
 
 
+def report(arguments: "Namespace") -> int:
+    """Gather, draw, write, say."""
+    from nix_harden import html, render
+    from nix_harden.files import put
+    from nix_harden.page import page, verdict
+    from nix_harden.survey import survey
+
+    if not arguments.output and not arguments.json:
+        raise UsageError("--output", "is missing: say where the page goes, or --json")
+    settings = from_environ(os.environ, {})
+    progress = render.progress_on(sys.stderr)
+    found = survey(
+        arguments.paths,
+        store=settings.store,
+        loader=arguments.loader,
+        compare=arguments.compare,
+        watching=arguments.watch,
+        jobs=arguments.jobs or len(os.sched_getaffinity(0)),
+        progress=progress,
+    )
+    values = page(found, settings)
+    if arguments.output:
+        progress(0, 1, "picture, by Graphviz")
+        drawing, why_not = _drawing(found.picture)
+        progress(1, 1, "")
+        if drawing is None:
+            _say(f"nix-harden: warning: the page has no picture: {why_not}")
+        put(arguments.output, html.render(values, drawing, why_not).encode())
+    if arguments.json:
+        print(json.dumps(values, indent=2))
+    _say(f"nix-harden: {verdict(values)}")
+    return DONE
+
+
+def _drawing(picture: "Picture") -> "tuple[Drawing | None, str]":
+    """The picture for a page, or why there is none."""
+    from nix_harden.errors import NotDrawn, ToolError
+    from nix_harden.survey import drawn
+
+    try:
+        return drawn(picture), ""
+    except (NotDrawn, ToolError) as error:
+        return None, str(error)
+
+
 def hook(arguments: "Namespace") -> int:
     """Print the stdenv setup hook that calls a program."""
     from nix_harden.hook import render
@@ -244,5 +291,6 @@ COMMANDS = {
     "freeze": freeze,
     "graph": graph,
     "why": why,
+    "report": report,
     "hook": hook,
 }

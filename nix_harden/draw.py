@@ -44,10 +44,11 @@ class Size(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Style:
-    """How to draw: boxes around store paths, and what sizes tell; None draws all alike."""
+    """How to draw: boxes around store paths, what sizes tell, where None draws all alike, and whether to say what means what."""
 
     cluster: bool = False
     size: Size | None = None
+    legend: bool = True
 
 
 def human(size: int) -> str:
@@ -147,7 +148,7 @@ def _dot(drawn: Picture, style: Style) -> Iterator[str]:
     large, deep = len(shown) > FEW_ARROWS, ranks(drawn) > MOST_COLUMNS
     quick = " nslimit=1, mclimit=0.3," if len(shown) > MANY_ARROWS else ""
     yield f'  graph [rankdir={"TB" if deep else "LR"}, ranksep="{0.3 if deep else 1.2 if large else 0.8}", nodesep="0.08", fontname="Helvetica", fontsize={24 if large else 12}, labelloc=t, labeljust=l, newrank=true,{quick}'
-    yield f"    label=<{_dot_legend(drawn, pale)}>];"
+    yield f"    label=<{_dot_legend(drawn, pale)}>];" if style.legend else "  ];"
     yield f'  node [shape=box, style="filled,rounded", fontname="Helvetica", fontsize=12, height="0.28", margin="0.09,0.03", color="{INK}", penwidth="0.6"];'
     yield '  edge [fontname="Helvetica", fontsize=9, arrowsize="0.6"];'
     largest = max((measured(vertex, style.size) for vertex in drawn.vertices), default=0) if style.size else 0

@@ -79,7 +79,7 @@ def read(roots: Sequence[str], *, loader: str | None = None, progress: Progress 
     """
     reader = DiskReader()
     loaders = Loaders(reader, loader)
-    files = {root: list(elf_files([_follow(root)])) for root in roots}
+    files = {root: list(elf_files([follow(root)])) for root in roots}
     # programs first: what they bring along settles which loader a library alone would lack
     order = sorted({path for paths in files.values() for path in paths}, key=lambda path: _rank(path, reader))
     graphs: dict[str, Graph] = {}
@@ -91,7 +91,7 @@ def read(roots: Sequence[str], *, loader: str | None = None, progress: Progress 
     for root, below in files.items():
         if not graphs.keys() & below:
             advice = "say a dynamic program or library, or a directory with some"
-            raise NotDrawn(root, _why(root, below, reader), advice)
+            raise NotDrawn(root, why_nothing(follow(root)), advice)
     return tuple(graphs.values())
 
 
@@ -101,7 +101,7 @@ def _rank(path: str, reader: Reader) -> tuple[bool, bytes]:
     return not is_program, os.fsencode(path)
 
 
-def _follow(path: str) -> str:
+def follow(path: str) -> str:
     """The path that a wrapper leads to in the end, or the path itself. Raises ReadError."""
     for _ in range(MOST_WRAPPERS):
         try:
@@ -133,8 +133,10 @@ def _walk(path: str, reader: Reader, loaders: Loaders) -> Graph | None:
     return walk(path, loader, reader)
 
 
-def _why(root: str, files: Sequence[str], reader: Reader) -> str:
+def why_nothing(root: str) -> str:
     """Why nothing at or below a path can be walked."""
+    reader = DiskReader()
+    files = list(elf_files([root]))
     if len(files) == 1:
         seen = reader.open(files[0])
         return seen.why if isinstance(seen, Unloadable) else "it is static and loads no libraries"

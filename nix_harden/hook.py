@@ -1,4 +1,4 @@
-"""Render the stdenv setup hook from the table of settings; the only importer of jinja2."""
+"""Render the stdenv setup hook from the table of settings; by jinja2."""
 
 import shlex
 from pathlib import Path

@@ -31,6 +31,7 @@ RUN_BY = {
     "nix-harden graph /path/to/program -o closure.svg": "tests/graph/test_command.py",
     "nix-harden graph --why libz.so.1 --cluster /path/to/program -o why.svg": "tests/graph/test_command.py",
     "nix-harden why /path/to/program libz.so.1": "tests/graph/test_why.py",
+    "nix-harden report /path/to/store/path -o report.html": "tests/report/test_command.py",
     "nix-harden hook --program /path/to/nix-harden > nix-harden-needed.sh": "tests/unit/test_hook.py",
 }
 

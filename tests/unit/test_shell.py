@@ -65,15 +65,16 @@ def test_the_man_page_has_every_subcommand_and_option_and_no_fault(share: Path) 
         assert option in words
 
 
-def test_the_wheel_brings_them_and_the_schemas(tmp_path: Path) -> None:
+def test_the_wheel_brings_them_the_schemas_and_the_page(tmp_path: Path) -> None:
     argv = ["-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(tmp_path), str(REPOSITORY)]
     subprocess.run([sys.executable, *argv], check=True)
     (wheel,) = tmp_path.glob("*.whl")
     names = zipfile.ZipFile(wheel).namelist()
     for place in shell.files():
         assert any(name.endswith(f".data/data/share/{place}") for name in names)
-    for path in (REPOSITORY / "nix_harden/schemas").iterdir():
-        assert f"nix_harden/schemas/{path.name}" in names
+    for directory in ("schemas", "pages"):
+        for path in (REPOSITORY / "nix_harden" / directory).iterdir():
+            assert f"nix_harden/{directory}/{path.name}" in names
 
 
 @pytest.mark.parametrize("name", COMMANDS)
