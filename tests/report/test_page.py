@@ -15,6 +15,9 @@ from support.store import Store
 
 from nix_harden import embed
 from nix_harden.draw import human
+from nix_harden.errors import NotDrawn
+from nix_harden.picture import Picture, Role, Vertex
+from nix_harden.survey import MOST_DRAWN, drawn
 
 # What a name must be able to hold: ends of elements, an event handler, entities, JSON and template syntax, text that is turned around.
 HOSTILE = (
@@ -105,6 +108,13 @@ def test_no_part_of_a_picture_but_what_draws() -> None:
     assert found.attrib == found[0].attrib == found[0][1].attrib == {}
     assert found[1].attrib == {"stop-color": "#fff", "stop-opacity": "1."}
     assert "&lt;i&gt;" in embed.element(given)
+
+
+def test_a_picture_has_an_end() -> None:
+    """Of more files than anybody finds anything in, there is none, and a sentence says what draws a part."""
+    vertices = tuple(Vertex(f"n{number}", f"/{number}", str(number), Role.LIBRARY) for number in range(MOST_DRAWN + 1))
+    with pytest.raises(NotDrawn, match=r"1001 files: they are more than a picture shows; .*--depth"):
+        drawn(Picture(vertices, (), ()))
 
 
 def test_sizes_are_said_alike_in_python_and_in_the_page(world: World, chromium: Browser) -> None:

@@ -117,6 +117,27 @@ def test_hardened_all_is_bound_or_bare_for_a_reason(store: Store) -> None:
     assert "instead of" in verdict(values)
 
 
+def test_a_file_that_is_never_touched_says_why(store: Store) -> None:
+    """Its bare names are as they should be, for the rule that keeps the whole file as it is."""
+    library = store.package("f").library("libf.so.1", function("f", 1))
+    program = store.package("app").program("app", prints("f"), needs=[library])
+    with program.open("ab") as file:
+        file.write(b"a payload")
+    values = check("report", store.call("report", "--json", program).out)
+    assert values["objects"][0]["left_alone"] == "appended data"
+    own = [row for row in values["names"] if row["object"] == 0]
+    assert {(row["state"], row["why"], row["expected"]) for row in own} == {("bare", "appended data", True)}
+    assert any(reason["name"] == "appended data" for reason in values["reasons"])
+
+
+def test_a_wrapper_means_what_it_starts(world: World, tmp_path: Path) -> None:
+    wrapper = tmp_path / "app"
+    wrapper.write_text(f'#! /bin/sh -e\nexec -a "$0" "{world.app}"  "$@"\n')
+    values = check("report", world.store.call("report", "--json", wrapper).out)
+    assert [row["path"] for row in values["roots"]] == [str(world.app)]
+    assert values["paths"] == [str(wrapper)]
+
+
 def test_a_library_alone_does_not_start(world: World) -> None:
     values = check("report", world.store.call("report", "--json", world.libraries["g"]).out)
     (row,) = values["roots"]
