@@ -6,7 +6,10 @@
   patchelf,
 }:
 let
-  python = python3.withPackages (packages: [ packages.jinja2 ]);
+  python = python3.withPackages (packages: [
+    packages.jinja2
+    packages.rich
+  ]);
   # what makes completions and the man page, and is not needed afterwards
   shell = python3.withPackages (packages: [
     packages.shtab

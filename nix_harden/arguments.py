@@ -35,6 +35,7 @@ def parser() -> argparse.ArgumentParser:
     _add_graph(commands)
     _add_why(commands)
     _add_report(commands)
+    _add_trace(commands)
     _add_hook(commands)
     return found
 
@@ -274,6 +275,46 @@ not change the exit status.""",
     sub.add_argument(
         "--jobs", type=int, default=0, metavar="N", help="how many real loaders to run at once; 0 means one a processor"
     )
+
+
+def _add_trace(commands: Commands) -> None:
+    sub = _add(
+        commands,
+        "trace",
+        "[options] PROGRAM [ARGUMENT…]",
+        "say what a loader does before a program begins, and how long it takes",
+        """Start a program under strace, and several times without, and stop it each
+time at its first own instruction: which libraries its loader maps, what it
+looks up in vain, the time until then and where it goes. Nothing of `main`
+runs; arguments are for wrappers, which run until they have started the
+program that they are for, and for constructors of libraries.
+
+With --against, the figures of the two stand side by side: OTHER as it was
+before, PROGRAM as it is now.""",
+        "/run/current-system/sw/bin/git",
+        "--against /nix/store/…-ffmpeg/bin/ffmpeg /nix/store/…-ffmpeg-hardened/bin/ffmpeg",
+        "--delay 1ms --svg start.svg ./result/bin/magick",
+    )
+    sub.add_argument("program", metavar="PROGRAM", help="an ELF program, or a wrapper that nixpkgs made for one")
+    sub.add_argument("args", nargs="...", metavar="ARGUMENT", help="what the program is given")
+    sub.add_argument("--against", metavar="OTHER", help="the program before, to compare with")
+    sub.add_argument(
+        "--image",
+        metavar="FILE",
+        help="what the process of PROGRAM becomes, where that is another script or launcher; it runs until then",
+    )
+    sub.add_argument(
+        "--delay",
+        metavar="TIME",
+        help="start once more with this delay after each failed lookup, e.g. 200us or 1ms, as a network store has",
+    )
+    sub.add_argument(
+        "--instructions",
+        action="store_true",
+        help="count what a glibc loader spends on symbol lookup and relocation, by valgrind",
+    )
+    sub.add_argument("--svg", metavar="FILE", help="draw the start into FILE")
+    sub.add_argument("--json", action="store_true", help="print all figures as JSON")
 
 
 def _add_hook(commands: Commands) -> None:

@@ -247,6 +247,31 @@ def _drawing(picture: "Picture") -> "tuple[Drawing | None, str]":
         return None, str(error)
 
 
+def trace(arguments: "Namespace") -> int:
+    """Trace, say."""
+    from nix_harden import render, traced
+    from nix_harden.trace import observe_all, parse_delay, subject
+
+    delay = parse_delay(arguments.delay) if arguments.delay else None
+    subjects = [subject(arguments.program, arguments.args, arguments.image)]
+    if arguments.against:
+        subjects.insert(0, subject(arguments.against, arguments.args))
+    found = observe_all(subjects, delay=delay, count_instructions=arguments.instructions)
+    if arguments.svg:
+        from nix_harden.chart import draw
+        from nix_harden.files import put
+
+        try:
+            put(arguments.svg, draw(found).encode())
+        except UsageError as error:
+            raise UsageError("--svg", error.problem) from error
+    if arguments.json:
+        print(json.dumps(traced.as_json(found), indent=2))
+    else:
+        traced.show(found, sys.stdout, colours=render.has_colours(sys.stdout))
+    return DONE
+
+
 def hook(arguments: "Namespace") -> int:
     """Print the stdenv setup hook that calls a program."""
     from nix_harden.hook import render
@@ -292,5 +317,6 @@ COMMANDS = {
     "graph": graph,
     "why": why,
     "report": report,
+    "trace": trace,
     "hook": hook,
 }

@@ -82,3 +82,47 @@ def run(argv: Sequence[str]) -> str:
         words = os.fsdecode(done.stderr).strip().splitlines()
         raise ToolError(argv[0], f"{how} on {argv[-1]}: {words[-1] if words else 'it said nothing'}")
     return os.fsdecode(done.stdout)
+
+
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """A program that goes on running while this one does something."""
+
+    tool: str
+    running: "subprocess.Popen[bytes]"
+
+    def end(self) -> None:
+        """Wait for its end. Raises ToolError where it fails."""
+        _, err = self.running.communicate()
+        if self.running.returncode:
+            raise _failed(self.tool, os.fsdecode(err))
+
+
+def start_beside(argv: Sequence[str], ready: str) -> Beside:
+    """Start a program, and go on once it has said, on standard error, a line that holds `ready`.
+
+    Raises ToolError, with its last line, where it cannot be started or ends without having said it.
+    """
+    try:
+        running = subprocess.Popen(
+            argv,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            env=os.environ | {"LC_ALL": "C"},
+        )
+    except OSError as error:
+        raise ToolError(argv[0], f"cannot be started: {error.strerror}") from error
+    assert running.stderr is not None
+    said = ""
+    while line := os.fsdecode(running.stderr.readline()):
+        said = line
+        if ready in line:
+            return Beside(argv[0], running)
+    running.communicate()
+    raise _failed(argv[0], said)
+
+
+def _failed(tool: str, said: str) -> ToolError:
+    words = said.strip().splitlines()
+    return ToolError(tool, f"failed: {words[-1] if words else 'it said nothing'}")

@@ -29,7 +29,7 @@ def files() -> Mapping[str, str]:
     for action in _actions(found):
         if "|" in str(action.metavar):
             action.choices = str(action.metavar).split("|")
-        if "PATH" in str(action.metavar) or action.metavar in ("FILE", "OUT", "PROGRAM", "LIB"):
+        if "PATH" in str(action.metavar) or action.metavar in ("FILE", "OUT", "PROGRAM", "LIB", "OTHER"):
             action.complete = shtab.FILE  # type: ignore[attr-defined]
         elif action.metavar == "DIR":
             action.complete = shtab.DIRECTORY  # type: ignore[attr-defined]

@@ -56,6 +56,13 @@ let
       tree = "src/jinja2";
       dependencies = [ markupsafe ];
     };
+    # without what it highlights and renders Markdown with, which it imports where that is asked for
+    rich = pythonPackage {
+      pname = "rich";
+      version = "15.0.0";
+      hash = "sha256-7dB6SCTGtAGJ+3rJvExSU26XgPu/vd9vHiUCwxsGjDY=";
+      tree = "rich";
+    };
     shtab = pythonPackage {
       pname = "shtab";
       version = "1.13.0";
