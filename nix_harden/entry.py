@@ -39,6 +39,14 @@ TRAPS = {  # the breakpoint instruction by machine, in the byte order of instruc
 
 
 @dataclass(frozen=True, slots=True)
+class Spent:
+    """The seconds that passed, and those that a processor worked for the process; None where the kernel does not say."""
+
+    seconds: float
+    processor: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class Process:
     """A program that is held right after its exec, with the trap at its entry.
 
@@ -50,8 +58,9 @@ class Process:
     loader: tuple[int, int] | None
     output: IO[bytes]
 
-    def run(self) -> float:
-        """Let it run to its entry; the seconds that it took. Raises ToolError where it does not come there."""
+    def run(self) -> Spent:
+        """Let it run to its entry; what that took. Raises ToolError where it does not come there."""
+        before = _processor(self.pid)
         begin = time.perf_counter()
         status = _continue(self.pid, 0)
         while os.WIFSTOPPED(status) and os.WSTOPSIG(status) != signal.SIGTRAP:
@@ -59,7 +68,8 @@ class Process:
         seconds = time.perf_counter() - begin
         if not os.WIFSTOPPED(status):
             self.fail(status)
-        return seconds
+        after = _processor(self.pid)
+        return Spent(seconds, None if before is None or after is None else after - before)
 
     def release(self) -> None:
         """Leave it stopped, for another tracer to attach to; it goes on at SIGCONT, and dies of its trap."""
@@ -150,6 +160,15 @@ def _end(pid: int, base: int) -> int:
     files = [row[3:5] for row in rows]  # device and inode
     mine = next(file for range_, file in zip(ranges, files, strict=True) if range_[0] == base)
     return max(range_[1] for range_, file in zip(ranges, files, strict=True) if file == mine)
+
+
+def _processor(pid: int) -> float | None:
+    """The seconds that a process has been on a processor (Linux, Documentation/scheduler/sched-stats.rst)."""
+    try:
+        with open(f"/proc/{pid}/schedstat", encoding="ascii") as file:
+            return int(file.read().split()[0]) / 1e9
+    except FileNotFoundError:
+        return None
 
 
 def _continue(pid: int, number: int) -> int:

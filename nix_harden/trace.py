@@ -23,13 +23,14 @@ from dataclasses import dataclass, replace
 from nix_harden import strace
 from nix_harden.callgrind import Instructions, instructions
 from nix_harden.elf import read_object
-from nix_harden.entry import Process, hold
+from nix_harden.entry import Process, Spent, hold
 from nix_harden.errors import ReadError, ToolError, UsageError
 from nix_harden.model import Kind
 from nix_harden.process import start_beside
 from nix_harden.wrappers import LARGEST, interpreter, wrapped
 
 MOST_WRAPPERS = 8
+LOGS = 3  # starts under strace, of which the one that was disturbed least counts
 BUDGET = 1.0  # seconds that go into measuring how long a start takes
 ROUNDS = (5, 41)  # but never fewer, nor more
 # Every loader asks for it, whatever a program needs (nixpkgs' by its second name).
@@ -78,9 +79,10 @@ class Linking:
     """What glibc says of its own work (ld.so(8), LD_DEBUG=statistics): shares of the loader's time, and relocations.
 
     `loading` is the share of finding and mapping objects, `relocating` that of relocations and the symbol lookups that they need;
-    `symbols` counts relocations with a symbol, `cached` those that took the answer of the one before, `relative` those without.
+    `cycles` are the loader's time as its clock has it, `symbols` counts relocations with a symbol, `cached` those that took the answer of the one before, `relative` those without.
     """
 
+    cycles: int
     loading: float
     relocating: float
     symbols: int
@@ -106,14 +108,13 @@ class Traced:
     """What one program's loader does.
 
     `calls` are the loader's own, in their order, and `later` those that constructors of libraries make before the program's first
-    instruction; `begin` and `end` are when strace saw the start begin and end, by the clock of the calls. `times` are the seconds of
-    undisturbed starts. What could not be had is None, and `why_not` says why, by field.
+    instruction; `begin` and `end` are when strace saw the start begin and end, by the clock of the calls. `spent` is what each of several starts without strace took. What could not be had is None, and `why_not` says why, by field.
     """
 
     subject: Subject
     calls: tuple[strace.Call, ...]
     later: tuple[strace.Call, ...]
-    times: tuple[float, ...]
+    spent: tuple[Spent, ...]
     linking: Linking | None = None
     instructions: Instructions | None = None
     delayed: Delayed | None = None
@@ -158,9 +159,20 @@ class Traced:
         return dict(Counter(call.name for call in self.calls).most_common())
 
     @property
+    def times(self) -> tuple[float, ...]:
+        """The seconds of each start without strace."""
+        return tuple(each.seconds for each in self.spent)
+
+    @property
     def seconds(self) -> float:
         """The median of `times`."""
         return statistics.median(self.times)
+
+    @property
+    def processor_seconds(self) -> float | None:
+        """The median of the seconds on a processor, which what else the machine does changes little; None where the kernel does not say."""
+        known = [each.processor for each in self.spent if each.processor is not None]
+        return statistics.median(known) if known else None
 
 
 def observe(
@@ -185,10 +197,12 @@ def observe_all(
     subjects: Sequence[Subject], *, delay: float | None = None, count_instructions: bool = False
 ) -> tuple[Traced, ...]:
     """Trace several programs; the starts that are timed alternate between them, so that whatever else the machine does meets all."""
-    logs = [_log(subject) for subject in subjects]
+    logs = [
+        min((_log(subject) for _ in range(LOGS)), key=lambda seen: seen[0].end - seen[0].begin) for subject in subjects
+    ]
     found = []
-    for subject, (log, loader), times in zip(subjects, logs, _timed(subjects), strict=True):
-        traced = Traced(subject, *split(log.calls, loader), times, begin=log.begin, end=log.end)
+    for subject, (log, loader), spent in zip(subjects, logs, _timed(subjects), strict=True):
+        traced = Traced(subject, *split(log.calls, loader), spent, begin=log.begin, end=log.end)
         asked: dict[str, Linking | Instructions | str] = {"linking": _linking(subject)}
         if count_instructions:
             is_glibc = isinstance(asked["linking"], Linking)
@@ -299,6 +313,7 @@ def read_statistics(text: str) -> Linking | None:
         number = {name: int(value) for name, value in match.groupdict().items()}
         total = number["total"] or 1
         found = Linking(
+            number["total"],
             number["loading"] / total,
             number["relocation"] / total,
             number["symbols"],
@@ -333,24 +348,36 @@ def _log(subject: Subject, options: Sequence[str] = ()) -> tuple[strace.Log, tup
             return strace.parse(log), held.loader
 
 
-def _timed(subjects: Sequence[Subject]) -> list[tuple[float, ...]]:
-    """The seconds of each program's starts, in rounds."""
+def _timed(subjects: Sequence[Subject]) -> list[tuple[Spent, ...]]:
+    """What each program's starts take, in rounds."""
     least, most = ROUNDS
-    rounds: list[list[float]] = []
-    while len(rounds) < least or (len(rounds) < most and sum(map(sum, rounds)) < BUDGET * len(subjects)):
+    rounds: list[list[Spent]] = []
+    seconds = 0.0
+    while len(rounds) < least or (len(rounds) < most and seconds < BUDGET * len(subjects)):
         rounds.append([_time(subject) for subject in subjects])
-    return [tuple(times) for times in zip(*rounds, strict=True)]
+        seconds += sum(each.seconds for each in rounds[-1])
+    return [tuple(spent) for spent in zip(*rounds, strict=True)]
 
 
-def _time(subject: Subject) -> float:
+def _time(subject: Subject) -> Spent:
     with _hold(subject) as held:
         return held.run()
 
 
 def _linking(subject: Subject) -> Linking | str:
-    """What glibc says of its work, or why it says nothing."""
+    """What glibc says of its work, in the start that was disturbed least, or why it says nothing."""
     if subject.interpreter is None:
         return NO_LOADER
+    found = []
+    for _ in range(LOGS):
+        answer = _ask_linking(subject)
+        if isinstance(answer, str):
+            return answer
+        found.append(answer)
+    return min(found, key=lambda each: each.cycles)
+
+
+def _ask_linking(subject: Subject) -> Linking | str:
     with tempfile.TemporaryDirectory(prefix="nix-harden-") as place:
         file = os.path.join(place, "statistics")
         with _hold(subject, {"LD_DEBUG": "statistics", "LD_DEBUG_OUTPUT": file}) as held:

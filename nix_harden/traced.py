@@ -1,6 +1,5 @@
 """What a trace showed, as a table for people and as JSON; decides nothing."""
 
-import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TextIO
@@ -42,6 +41,11 @@ def rows(found: Sequence[Traced]) -> Iterator[Row]:
     yield _numbers("  of them mmap", found, lambda each: each.by_call.get("mmap", 0) + each.by_call.get("mmap2", 0))
     yield _numbers("system calls of constructors", found, lambda each: len(each.later))
     yield Row("time to the first instruction", tuple(map(_time, found)), ratio(*(each.seconds for each in found)))
+    busy = [each.processor_seconds for each in found]
+    known = [each for each in busy if each is not None]
+    yield Row(
+        "  of it on a processor", tuple("—" if each is None else milliseconds(each) for each in busy), ratio(*known)
+    )
     slow = [each.delayed for each in found if each.delayed is not None]
     if slow:
         yield Row(
@@ -198,8 +202,9 @@ def _program(traced: Traced) -> dict[str, Any]:
         "system_calls": len(traced.calls),
         "system_calls_by_name": dict(traced.by_call),
         "constructors_system_calls": len(traced.later),
-        "seconds": statistics.median(traced.times),
+        "seconds": traced.seconds,
         "times": list(traced.times),
+        "processor_seconds": traced.processor_seconds,
         "linking": traced.linking
         and {
             "loading": traced.linking.loading,

@@ -32,6 +32,8 @@ RUN_BY = {
     "nix-harden graph --why libz.so.1 --cluster /path/to/program -o why.svg": "tests/graph/test_command.py",
     "nix-harden why /path/to/program libz.so.1": "tests/graph/test_why.py",
     "nix-harden report /path/to/store/path -o report.html": "tests/report/test_command.py",
+    "nix-harden trace /path/to/program": "tests/start/test_counts.py",
+    "nix-harden trace --against /path/to/program-before --delay 1ms --svg start.svg /path/to/program": "tests/start/test_command.py",
     "nix-harden hook --program /path/to/nix-harden > nix-harden-needed.sh": "tests/unit/test_hook.py",
 }
 

@@ -3,7 +3,7 @@
 from nix_harden.callgrind import Instructions, classify
 from nix_harden.callgrind import parse as parse_callgrind
 from nix_harden.strace import Call, parse, unescape
-from nix_harden.trace import directory, read_statistics, split
+from nix_harden.trace import Linking, directory, read_statistics, split
 
 LOG = r"""
 1.000000 [00007f0000000010] --- stopped by SIGSTOP ---
@@ -79,8 +79,8 @@ STATISTICS = """
 def test_the_last_of_several_statistics_counts() -> None:
     """A wrapper's loader writes before that of the program it becomes."""
     found = read_statistics(STATISTICS.format(pid=1, relocation=100) + STATISTICS.format(pid=1, relocation=600))
-    assert found is not None
-    assert (found.loading, found.relocating, found.symbols, found.cached, found.relative) == (0.3, 0.6, 83, 7, 3)
+    assert found == Linking(1000, 0.3, 0.6, 83, 7, 3)
+
     assert read_statistics("no such thing") is None
 
 
