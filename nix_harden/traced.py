@@ -115,7 +115,7 @@ def show(found: Sequence[Traced], stream: TextIO, *, colours: bool) -> None:
     for title, each in zip(titles, found, strict=True):
         for line in heading(title, each):
             console.print(Text(printable(line)), soft_wrap=True)
-    table = Table(box=None, pad_edge=False, header_style="bold")
+    table = Table(box=None, pad_edge=False, header_style="bold", show_header=len(found) == 2)
     table.add_column("")
     for title in titles:
         table.add_column(title, justify="right")

@@ -163,6 +163,15 @@ def test_instructions_are_counted_by_valgrind(store: Store) -> None:
     assert set(found["why_not"]) == {"linking", "instructions"}
 
 
+def test_without_valgrind_its_row_says_so(store: Store, tmp_path: Path) -> None:
+    """And all other figures are there."""
+    (tmp_path / "strace").symlink_to(str(shutil.which("strace")))
+    done = store.call("trace", "--json", "--instructions", chain(store), environ={"PATH": str(tmp_path)})
+    (found,) = json.loads(done.out)["programs"]
+    assert found["why_not"] == {"instructions": "valgrind is not there"}
+    assert found["failed_lookups"] > 0
+
+
 def test_the_picture_is_whole_and_holds_the_figures(store: Store, tmp_path: Path) -> None:
     """An SVG that is well formed whatever a name holds, with the counts of the JSON in it."""
     program = chain(store)
