@@ -1,6 +1,7 @@
 """The words of the command line: subcommands, options, examples. `--help`, completions and the man page are made of them."""
 
 import argparse
+from collections.abc import Sequence
 from typing import TypeAlias
 
 from nix_harden import __version__
@@ -17,6 +18,8 @@ ABOUT = """Bind the shared libraries of a Nix derivation by absolute store path.
 In a build the setup hook calls `fixup`. By hand, `audit` says what a loader
 will do with a program, and what is wrong with it; it changes nothing and is a
 good place to start."""
+
+END, OBSERVE = "--", "--observe"
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
@@ -38,6 +41,14 @@ def parser() -> argparse.ArgumentParser:
     _add_trace(commands)
     _add_hook(commands)
     return found
+
+
+def parse(words: Sequence[str]) -> argparse.Namespace:
+    """The arguments of the command; `rest` are those behind `--` that are for a program which is run, and which argparse would not leave alone."""
+    end = words.index(END) if END in words else len(words)
+    if OBSERVE not in words[:end]:
+        end = len(words)
+    return parser().parse_args(words[:end], argparse.Namespace(rest=words[end + 1 :]))
 
 
 def _add(
@@ -139,17 +150,23 @@ def _add_freeze(commands: Commands) -> None:
     sub = _add(
         commands,
         "freeze",
-        "[options] PROGRAM (--output OUT | --in-place | --explain-order)",
+        "[options] PROGRAM (--output OUT | --in-place | --explain-order) [--observe -- ARGS]",
         "bind a finished program's whole closure in a copy of it",
-        """Write a copy of a program that names every library which its loader maps by
-absolute path, in the loader's order, so that none is searched for. No library
-is changed, and nothing of the program is run: on the machine that it is for,
-its loader is asked to list and to bind, before and after, and must answer the
-same. A program that cannot be frozen leads to exit status 1.""",
+        """Write a copy of a program whose loader searches for nothing. By default, which
+is --lift, the copy names every library of its closure by absolute path, in the
+loader's order, and no library is changed; that is for glibc's loader. With
+--closure DIR the libraries are copied, too, and each is bound to the copies:
+for musl, for what the lift refuses, and to carry a program elsewhere.
+
+Nothing of the program is run, unless --observe asks for it: on the machine that
+it is for, its loader is asked to list and to bind, before and after, and must
+answer the same. A program that cannot be frozen leads to exit status 1.""",
         "/nix/store/…-ffmpeg/bin/ffmpeg -o ~/bin/ffmpeg",
         "--in-place ./result-copy/bin/emacs",
         "--order proven /nix/store/…-ffmpeg/bin/ffmpeg -o ~/bin/ffmpeg",
         "--explain-order /nix/store/…-ffmpeg/bin/ffmpeg",
+        "./result/bin/git -o ./bundle/bin/git --closure ./bundle/lib --relative",
+        "./result/bin/mpv -o ./mpv --closure ./mpv-lib --observe -- --version",
     )
     sub.add_argument("program", metavar="PROGRAM", help="an ELF program, or a wrapper that nixpkgs made for one")
     place = sub.add_mutually_exclusive_group()
@@ -158,6 +175,27 @@ same. A program that cannot be frozen leads to exit status 1.""",
         "--in-place",
         action="store_true",
         help="replace the program itself; of a wrapper, the program that it starts",
+    )
+    mode = sub.add_mutually_exclusive_group()
+    mode.add_argument(
+        "--lift", action="store_true", help="name all libraries in the program and change none of them; the default"
+    )
+    mode.add_argument(
+        "--closure",
+        metavar="DIR",
+        help="copy the libraries into DIR, which is made or empty, and bind program and copies to the copies",
+    )
+    sub.add_argument(
+        "--relative",
+        action="store_true",
+        help="bind the copies by $ORIGIN, so that program and DIR can be moved together",
+    )
+    sub.add_argument(
+        "--also",
+        action="append",
+        default=[],
+        metavar="LIB",
+        help="a library that the program opens as it runs: a path, or a name that it would search for",
     )
     sub.add_argument(
         "--order",
@@ -178,6 +216,11 @@ same. A program that cannot be frozen leads to exit status 1.""",
         help="a name that may go on being searched for, where the SONAME of its library is another",
     )
     sub.add_argument("--json", action="store_true", help="print what was frozen as JSON")
+    sub.add_argument(
+        OBSERVE,
+        action="store_true",
+        help="RUN the program first, with what follows behind -- for its arguments, and take the libraries that it then opens for opened",
+    )
 
 
 def _add_graph(commands: Commands) -> None:

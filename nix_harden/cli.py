@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, NoReturn
 
-from nix_harden.arguments import parser
+from nix_harden.arguments import parse
 from nix_harden.errors import HardenError, SeveralErrors, UsageError
 from nix_harden.model import Edit, Output
 from nix_harden.settings import Settings, from_environ, require_outputs
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from argparse import Namespace
 
     from nix_harden.catalog import Read
+    from nix_harden.opened import Observed
     from nix_harden.page import Drawing
     from nix_harden.picture import Picture
 
@@ -24,7 +25,7 @@ DONE, FINDINGS, USAGE, TOOL, INTERRUPTED = 0, 1, 2, 3, 130
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Run the command `nix-harden` and exit with its status."""
-    arguments = parser().parse_args(argv)
+    arguments = parse(sys.argv[1:] if argv is None else argv)
     try:
         status = COMMANDS[arguments.command](arguments)
         sys.stdout.flush()
@@ -140,20 +141,43 @@ def audit(arguments: "Namespace") -> int:
 
 
 def freeze(arguments: "Namespace") -> int:
-    """Freeze, explain, say."""
+    """Observe, freeze, explain, say."""
     from nix_harden import explained, frozen
-    from nix_harden.freeze import explain
+    from nix_harden.freeze import explain, freeze_closure, observe
     from nix_harden.freeze import freeze as run
     from nix_harden.report import printable
 
+    if arguments.closure is None and arguments.relative:
+        raise UsageError("--relative", "is for the copies that --closure DIR makes; say where they go")
+    order = frozen.Order(arguments.order)
+    if arguments.closure is not None:
+        for option, given in (
+            ("--leave", arguments.leave),
+            ("--order", order is not frozen.Order.LOADER),
+            ("--explain-order", arguments.explain_order),
+        ):
+            if given:
+                raise UsageError(option, "is for --lift; with --closure every edge is bound where it stands")
+    writes = arguments.output is not None or arguments.in_place
+    if not writes and not arguments.explain_order:
+        raise UsageError("--output", "is not there; say the file to write, or --in-place, or --explain-order")
+    observed: tuple[Observed, ...] = ()
+    if arguments.observe and writes:
+        observed, status = observe(arguments.program, arguments.rest)
+        if status:
+            _say(f"nix-harden: warning: {arguments.program} ended with status {status}; what it opened before is seen")
+    options = {"also": arguments.also, "observed": observed}
     ordering, told = None, None
-    if arguments.output is not None or arguments.in_place:
-        done = run(arguments.program, arguments.output, order=frozen.Order(arguments.order), leave=arguments.leave)
+    if writes:
+        if arguments.closure is not None:
+            done = freeze_closure(
+                arguments.program, arguments.output, arguments.closure, relative=arguments.relative, **options
+            )
+        else:
+            done = run(arguments.program, arguments.output, order=order, leave=arguments.leave, **options)
         for line in frozen.text(done):
             _say(f"nix-harden: {line}")
         ordering, told = done.ordering, frozen.as_json(done)
-    elif not arguments.explain_order:
-        raise UsageError("--output", "is not there; say the file to write, or --in-place, or --explain-order")
     if arguments.explain_order:
         ordering = ordering or explain(arguments.program)
         told = {**(told or {}), "ordering": explained.as_json(ordering)}

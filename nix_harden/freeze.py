@@ -1,26 +1,32 @@
 """Freeze a finished program: read it and its closure, decide, write a copy, and have its own loader compare the two.
 
-    from nix_harden.freeze import freeze
+    from nix_harden.freeze import freeze, freeze_closure, observe
     frozen = freeze("/nix/store/…-hello/bin/hello", "/tmp/hello")
+    frozen = freeze_closure("/nix/store/…-hello/bin/hello", "/tmp/hello/bin/hello", "/tmp/hello/lib", relative=True)
 
-Nothing of the program is run: the loader is asked to list and to bind (ld.so(8), LD_TRACE_LOADED_OBJECTS and LD_DEBUG), and only on
-the machine that it is for.
+Nothing of the program is run but by `observe`: the loader is asked to list and to bind (ld.so(8), LD_TRACE_LOADED_OBJECTS and LD_DEBUG),
+and only on the machine that it is for.
 """
 
+import glob
 import os
 import re
 import stat
-from collections.abc import Collection
+import tempfile
+from collections.abc import Collection, Mapping, Sequence
 
-from nix_harden import lift
+from nix_harden import closure as copying
+from nix_harden import lift, opened
 from nix_harden.audit import DiskReader, Loaders, distrust, parse_listing
+from nix_harden.copies import check_directory, written
 from nix_harden.elf import read_symbols
 from nix_harden.errors import NotFrozen, ReadError, UsageError
-from nix_harden.frozen import Compared, Frozen, Order
-from nix_harden.loader import Family, Graph, Reader, Unloadable, Unopened, walk
+from nix_harden.frozen import Closure, Compared, Frozen, Opened, Order
+from nix_harden.loader import Family, Graph, How, Reader, Unloadable, Unopened, walk
 from nix_harden.model import Kind
+from nix_harden.opened import Call, Evidence, Observed
 from nix_harden.ordering import INSTEAD, Ordering, sort
-from nix_harden.process import ask
+from nix_harden.process import ask, show
 from nix_harden.settings import Settings, from_environ
 from nix_harden.symbols import KINDS, Symbols
 from nix_harden.wrappers import LARGEST, interpreter, wrapped
@@ -30,9 +36,12 @@ MOST_WRAPPERS = 8
 SECONDS = 120.0  # the loader looks every symbol up, and says each
 # Have the loader list what it maps and look up every symbol as it would before it starts the program, without running IFUNC resolvers.
 BIND = {"LD_TRACE_LOADED_OBJECTS": "1", "LD_WARN": "yes", "LD_BIND_NOW": "1", "LD_DEBUG": "bindings"}
-BINDING = re.compile(r"^ *\d+:\t(binding file .*)$", re.MULTILINE)
+BINDING = re.compile(r"^ *\d+:\tbinding file (.*) \[\d+\] to (.*) \[\d+\]: (.*)$", re.MULTILINE)
 VARIANT = "/glibc-hwcaps/"
-ELSE = "harden the library's package, which binds the name"
+# A name that is answered so was asked for before, or is the loader's.
+ANSWERED = (How.NAME, How.SONAME, How.LIBC)
+ELSE = "use --closure DIR, which copies the libraries and binds each to the others by path"
+REPORT = "please report it, with the program"
 
 
 def freeze(
@@ -41,6 +50,8 @@ def freeze(
     *,
     order: Order = Order.LOADER,
     leave: Collection[str] = (),
+    also: Sequence[str] = (),
+    observed: Sequence[Observed] = (),
     settings: Settings | None = None,
 ) -> Frozen:
     """Write to `out` a copy of `program` that names every library of its closure by path, so that none is searched for.
@@ -48,7 +59,8 @@ def freeze(
     Without `out` it takes the program's own place, for a wrapper that of the program which it starts.
 
     `order` is that in which it names them: the loader's own, or one in which symbol lookup passes fewer libraries and, as is proven,
-    binds the same. `leave` are names that may go on being searched for, where no SONAME answers them.
+    binds the same. `leave` are names that may go on being searched for, where no SONAME answers them. `also` are libraries, by
+    path or name, that the program opens as it runs, and `observed` is what `observe` saw: they are found as before, and listed.
     Raises NotFrozen where that cannot be done, UsageError, ReadError and WriteError; nothing was written then, and what was at `out`
     before is as it was. A file at `out` is replaced.
     """
@@ -64,12 +76,21 @@ def freeze(
     if ordering is not None:
         names = tuple(names[number - 1] for number in ordering.order)
     edit = lift.edit(graph, names)
-    after = lift.walk_lifted(graph, edit, reader)
-    lift.refuse(graph, after, leave, ELSE)
+    lifted = lift.walk_lifted(graph, edit, reader)
+    lift.refuse(graph, lifted, leave, ELSE)
+    more, calls = opened.collect(graph, also, observed, reader)
+    for call in calls:
+        if call.evidence is Evidence.ALSO and "/" in call.name:
+            edit = lift.reach(graph, edit, call.name, reader)
+    after = lift.walk_lifted(graph, edit, reader, lift.moved(opened.opens(calls), graph, lifted))
+    lift.check_opened(more, after, ELSE)
     compared: list[Compared] = []
     size = write_copy(edit, target, settings, lambda copy: compared.append(compare(graph, after, copy)))
     variants = tuple(name for name in names if VARIANT in name)
-    return Frozen(os.path.abspath(program), source, target, order, names, variants, size, compared[0], ordering)
+    told = _opened(more, calls, {})
+    return Frozen(
+        os.path.abspath(program), source, target, order, names, variants, size, compared[0], told, None, ordering
+    )
 
 
 def explain(program: str) -> Ordering:
@@ -87,6 +108,107 @@ def prove(graph: Graph) -> Ordering:
     if machine not in KINDS:
         raise NotFrozen(graph.root, f"which symbols its relocations look up is not known for {machine}", INSTEAD)
     return sort(graph, [read_symbols(node.real) or Symbols() for node in graph.nodes])
+
+
+def freeze_closure(
+    program: str,
+    out: str | None,
+    directory: str,
+    *,
+    relative: bool = False,
+    also: Sequence[str] = (),
+    observed: Sequence[Observed] = (),
+    settings: Settings | None = None,
+) -> Frozen:
+    """Write copies of all libraries of a program into `directory`, each bound to the copies, and to `out` the program, bound to them.
+
+    `directory` is made, or holds nothing yet. With `relative` they are bound by `$ORIGIN`, so that they and the program run wherever
+    they lie, as long as their places relative to each other stay. The C library and its loader stay where they are. Otherwise as
+    `freeze`: what `also` and `observed` tell of is copied as well.
+    """
+    settings = settings or from_environ(os.environ, {})
+    target = _target(out) if out is not None else None
+    directory = check_directory(directory)
+    source = follow(program)
+    target = target or source
+    target = os.path.join(os.path.realpath(os.path.dirname(target)), os.path.basename(target))
+    reader = DiskReader()
+    graph = closure(source, reader)
+    lift.check(graph)
+    more, calls = opened.collect(graph, also, observed, reader)
+    plan = copying.make_plan(more, calls, target, directory, relative)
+    if target in {copy.path for copy in plan.libraries}:
+        raise UsageError("--output", f"{target} is where a library goes; say another name")
+    after = copying.walk_planned(more, plan, reader)
+    copying.refuse(more, plan, after)
+    was = {copy.path: more.nodes[copy.index].path for copy in plan.libraries}
+    compared: list[Compared] = []
+    with written(plan.libraries, directory, settings) as copied:
+        size = write_copy(
+            plan.program.edit, target, settings, lambda copy: compared.append(compare(graph, after, copy, was))
+        )
+    libraries = plan.program.edit.needed_after
+    variants = tuple(path for path in was.values() if VARIANT in path)
+    told = _opened(more, calls, plan.reached)
+    made = Closure(
+        directory,
+        relative,
+        tuple((old, new) for new, old in was.items()),
+        tuple(node.path for node in plan.stay),
+        copied,
+        _openers(more, plan) if graph.loader.family is Family.MUSL else (),
+    )
+    return Frozen(
+        os.path.abspath(program), source, target, Order.LOADER, libraries, variants, size, compared[0], told, made
+    )
+
+
+def _opened(graph: Graph, calls: Sequence[Call], copies: Mapping[int, str]) -> tuple[Opened, ...]:
+    return tuple(
+        Opened(
+            call.name,
+            graph.nodes[call.caller].path,
+            call.evidence.value,
+            call.how.value,
+            call.path,
+            copies.get(place),
+            call.problem,
+        )
+        for place, call in enumerate(calls)
+    )
+
+
+def _openers(graph: Graph, plan: copying.Plan) -> tuple[str, ...]:
+    """The objects that are copied and open libraries."""
+    nodes = [graph.nodes[copy.index] for copy in (plan.program, *plan.libraries)]
+    return tuple(node.path for node in nodes if node.object.opens_libraries)
+
+
+def observe(program: str, arguments: Sequence[str]) -> tuple[tuple[Observed, ...], int]:
+    """Run a program, or its wrapper, and answer which libraries its glibc saw it open, and its exit status, negative for a signal.
+
+    It runs in this environment and directory, with this process's standard input; what it prints goes to standard error.
+    Raises NotFrozen where its loader does not tell, ToolError where it does not start.
+    """
+    graph = closure(follow(program), DiskReader())
+    if graph.loader.family is not Family.GLIBC:
+        raise NotFrozen(graph.root, "its loader tells of no dlopen", "name what it opens with --also")
+    if (why_not := distrust(graph.root, graph.nodes[0].object.abi)) is not None:
+        raise NotFrozen(graph.root, f"it is not run to see what it opens: {why_not}", "name what it opens with --also")
+    needed = [edge.name for edge in graph.edges if edge.source == 0 and edge.how not in ANSWERED]
+    with tempfile.TemporaryDirectory(prefix="nix-harden-") as scratch:
+        log = os.path.join(scratch, "log")
+        status, process = show([program, *arguments], {**opened.TRACE, "LD_DEBUG_OUTPUT": log})
+        texts = []
+        for path in glob.glob(f"{log}.{process}"):
+            with open(path, errors="surrogateescape") as file:
+                texts.append(file.read())
+    found = opened.parse_log("".join(texts), needed)
+    if found is None:
+        raise NotFrozen(
+            graph.root, f"running {program} did not start it, so that nothing was seen", "run the program itself"
+        )
+    return found, status
 
 
 def _target(out: str) -> str:
@@ -156,22 +278,31 @@ def closure(path: str, reader: Reader) -> Graph:
     return graph
 
 
-def compare(graph: Graph, after: Graph, copy: str) -> Compared:
-    """Ask the program's own loader what it maps and binds for the program and for its copy. Raises NotFrozen where they differ."""
+def compare(graph: Graph, after: Graph, copy: str, was: Mapping[str, str] | None = None) -> Compared:
+    """Ask the program's own loader what it maps and binds for the program and for its copy. Raises NotFrozen where they differ.
+
+    `was` maps the copies of libraries to what they were copied from.
+    """
     loader = graph.loader
     abi = graph.nodes[0].object.abi
     if (why_not := distrust(graph.root, abi) or distrust(loader.real, loader.abi)) is not None:
         return Compared(why_not=why_not)
-    before, now = (ask([loader.path, path], BIND, SECONDS) for path in (graph.root, copy))
-    advice = "please report it, with the program"
-    mine, theirs = ([path for _, path in rows] for rows in (after.listing, parse_listing(now.out)))
+    musl = loader.family is Family.MUSL
+    words, environ = (["--list"], {}) if musl else ([], BIND)
+    before, now = (ask([loader.path, *words, path], environ, SECONDS) for path in (graph.root, copy))
+    mine, theirs = ([path for _, path in rows] for rows in (after.listing, parse_listing(now.out)[musl:]))
     if now.status != before.status or mine != theirs:
         said = (now.err.strip().splitlines() or [f"status {now.status}"])[-1] if now.status else "another list of files"
-        raise NotFrozen(graph.root, f"its loader does not agree with what was planned: {said}", advice)
-    old, new = (set(BINDING.findall(each.err.replace(copy, graph.root))) for each in (before, now))
+        raise NotFrozen(graph.root, f"its loader does not agree with what was planned: {said}", REPORT)
+    if musl:
+        return Compared()
+    names = {copy: graph.root, **(was or {})}
+    old, new = (
+        {tuple(names.get(os.path.normpath(word), word) for word in match) for match in BINDING.findall(each.err)}
+        for each in (before, now)
+    )
     if old != new:
-        changed = min(new - old or old - new)
-        raise NotFrozen(
-            graph.root, f"{len(old ^ new)} symbols would bind to other libraries, such as: {changed}", advice
-        )
+        one, other, symbol = min(new - old or old - new)
+        problem = f"{len(old ^ new)} symbols would bind to other libraries, such as: {symbol} of {one}, to {other}"
+        raise NotFrozen(graph.root, problem, REPORT)
     return Compared(len(old))

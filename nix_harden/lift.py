@@ -7,12 +7,12 @@ graph of the lifted program, by the same rules as the first, says which name wou
 """
 
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from nix_harden.errors import NotFrozen
-from nix_harden.loader import NEEDED, Family, Found, Graph, How, Node, Reader, Seen, walk
-from nix_harden.model import Edit, Loadable, PathAction
+from nix_harden.loader import DLOPEN, NEEDED, Family, Found, Graph, How, Node, Reader, Seen, walk
+from nix_harden.model import Edit, PathAction
 from nix_harden.search import TOKEN, own_text
 
 MAKE_IT_START = "make the program start first, which nix-harden audit may help with"
@@ -32,6 +32,64 @@ def check(graph: Graph) -> None:
     for index, name in graph.unmatched:
         problem = f"its loader would stop: a version of {name} in {graph.nodes[index].path} matches no loaded library"
         raise NotFrozen(graph.root, problem, MAKE_IT_START)
+
+
+def check_editable(graph: Graph, places: Iterable[int]) -> None:
+    """Raise NotFrozen where one of these nodes is a file in which nothing may move."""
+    for place in places:
+        obj = graph.nodes[place].object
+        if obj.payload:
+            problem = f"{obj.path} holds {obj.payload} bytes behind its ELF file, which are found by their offset"
+            raise NotFrozen(graph.root, problem, "leave it as it is")
+        if not obj.sections:
+            problem = f"{obj.path} has no section headers, by which patchelf finds what to edit"
+            raise NotFrozen(graph.root, problem, "leave it as it is")
+
+
+def reach(graph: Graph, lifted: Edit, path: str, reader: Reader) -> Edit:
+    """The edit with which the program finds a library that it opens by the name of the file at `path`.
+
+    Its directory becomes the last of the program's search path where none of the others leads there. Raises NotFrozen where another
+    file is found first.
+    """
+    name = os.path.basename(path)
+    real = os.path.realpath(path)
+    for each in (lifted, _searching(lifted, os.path.dirname(path))):
+        after = walk_lifted(graph, each, reader, ((0, name),))
+        call = next(edge for edge in after.edges if edge.tag == DLOPEN)
+        if call.target is not None and after.nodes[call.target].real == real:
+            return each
+    found = after.nodes[call.target].path if call.target is not None else "nothing"
+    raise NotFrozen(graph.root, f"it would find {found} before {path} under the name {name}", "leave out --also")
+
+
+def _searching(lifted: Edit, directory: str) -> Edit:
+    old = lifted.search_path
+    return replace(
+        lifted,
+        action=PathAction.SET,
+        search_path=f"{old}:{directory}" if old else directory,
+        rpath=lifted.rpath and bool(old),
+    )
+
+
+def moved(opens: Iterable[tuple[int, str]], graph: Graph, after: Graph) -> tuple[tuple[int, str], ...]:
+    """Calls of dlopen as `loader.walk` takes them, for the same objects in another order; what calls load comes behind them in both."""
+    places = {node.real: place for place, node in enumerate(after.nodes)}
+    count = len(graph.nodes)
+    return tuple((places[graph.nodes[caller].real] if caller < count else caller, name) for caller, name in opens)
+
+
+def check_opened(graph: Graph, after: Graph, advice: str) -> None:
+    """Raise NotFrozen where what the program opens later would not be the same files."""
+    for edge in after.edges:
+        if edge.how is How.MISSING:
+            asker = after.nodes[edge.source].path
+            raise NotFrozen(graph.root, f"{asker}, once it is opened, would no longer find {edge.name}", advice)
+    was, now = ({node.real for node in each.nodes} for each in (graph, after))
+    if was != now or after.refusal or after.unmatched:
+        problem = after.refusal or f"{min(now ^ was, default='a version')} would be opened otherwise than before"
+        raise NotFrozen(graph.root, problem, advice)
 
 
 def names(graph: Graph) -> tuple[str, ...]:
@@ -71,8 +129,8 @@ def edit(graph: Graph, order: Sequence[str]) -> Edit:
     )
 
 
-def walk_lifted(graph: Graph, lifted: Edit, reader: Reader) -> Graph:
-    """The graph of the program with the edit made, by the rules of its own loader."""
+def walk_lifted(graph: Graph, lifted: Edit, reader: Reader, opens: Sequence[tuple[int, str]] = ()) -> Graph:
+    """The graph of the program with the edit made, by the rules of its own loader, and with what calls of dlopen then load."""
     loadable = graph.nodes[0].loadable
     others = tuple(want for want in loadable.wants if want[0] != NEEDED)
     path = {} if lifted.action is PathAction.KEEP else {"rpath" if lifted.rpath else "runpath": lifted.search_path}
@@ -84,23 +142,26 @@ def walk_lifted(graph: Graph, lifted: Edit, reader: Reader) -> Graph:
         **path,  # type: ignore[arg-type]
     )
     wants = (*((NEEDED, name) for name in lifted.needed_after), *others)
-    after = walk(graph.root, graph.loader, _With(reader, graph.root, replace(loadable, object=obj, wants=wants)))
+    seen = reader.open(graph.root)
+    assert isinstance(seen, Found)
+    found = replace(seen, loadable=replace(loadable, object=obj, wants=wants))
+    after = walk(graph.root, graph.loader, With(reader, {graph.root: found}), opens)
     assert after is not None
     return after
 
 
-class _With:
-    """A file system in which one file holds something else."""
+class With:
+    """A file system in which some files are others than there are, or are there at all; their paths are normal ones."""
 
-    def __init__(self, reader: Reader, path: str, loadable: Loadable) -> None:
-        self.reader, self.path, self.loadable = reader, path, loadable
+    def __init__(self, reader: Reader, files: Mapping[str, Found]) -> None:
+        self.reader, self.files = reader, files
+        self.directories = {os.path.dirname(path) for path in files}
 
     def open(self, path: str) -> Seen:
-        seen = self.reader.open(path)
-        return replace(seen, loadable=self.loadable) if path == self.path and isinstance(seen, Found) else seen
+        return self.files.get(os.path.normpath(path)) or self.reader.open(path)
 
     def is_directory(self, path: str) -> bool:
-        return self.reader.is_directory(path)
+        return os.path.normpath(path) in self.directories or self.reader.is_directory(path)
 
     def writable_at(self, path: str) -> str | None:
         return self.reader.writable_at(path)
@@ -116,6 +177,7 @@ def refuse(graph: Graph, after: Graph, leave: Collection[str], advice: str) -> N
             "its loader is not glibc's and compares no SONAMEs, so that libraries would be searched for all the same"
         )
         raise NotFrozen(graph.root, problem, advice)
+    check_editable(graph, (0,))
     for node in graph.nodes:
         if node.object.filters:
             problem = f"{node.path} has filter or audit tags ({', '.join(node.object.filters)}), which are searched for"

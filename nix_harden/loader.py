@@ -305,13 +305,17 @@ def _cache_subdirectories(data: bytes, offset: int, order: str) -> list[str]:
     return []
 
 
-def walk(root: str, loader: Loader, reader: Reader) -> Graph | None:
-    """The graph of the program or library at the real path `root` under `loader`; None where nothing can be loaded there."""
+def walk(root: str, loader: Loader, reader: Reader, opens: Sequence[tuple[int, str]] = ()) -> Graph | None:
+    """The graph of the program or library at the real path `root` under `loader`; None where nothing can be loaded there.
+
+    `opens` are calls of dlopen(3) that are made, one after the other, once it is loaded: the place in Graph.nodes of the object that
+    calls, and the name. What they load has its nodes behind all others and is not in the listing.
+    """
     found = reader.open(root)
     if not isinstance(found, Found) or found.loadable.object.kind is Kind.OTHER:
         return None
     rules = _Musl if loader.family is Family.MUSL else _Glibc
-    return rules(root, found, loader, reader).walk()
+    return rules(root, found, loader, reader).walk(opens)
 
 
 class _Walk:
@@ -397,26 +401,32 @@ class _Glibc(_Walk):
         names = [loader.path, *([loader.soname] if loader.soname else [])]
         self.rtld = _Map(loader.path, names, seen if isinstance(seen, Found) else None, None, loader.soname, None)
         self.chain = [self.main, self.rtld]
+        self.followed: set[_Map] = set()
         self._directories: dict[tuple[int, str], tuple[str, ...]] = {}
 
-    def walk(self) -> Graph:
+    def walk(self, opens: Sequence[tuple[int, str]]) -> Graph:
         refusal = None
         listed: list[_Map] = []
         try:
-            listed = self.load_all()
+            listed = self.load_all(self.main)
         except _Refusal as error:
             refusal = str(error)
         else:
             self.place_rtld(listed)
             for loaded in [each for each in self.chain if each.found is not None and each.index >= 0]:
                 self.follow_notes(loaded)
-        unmatched = () if refusal else tuple(self.unmatched())
         listing = tuple(
             (each.names[0], each.path if each.found is not None else None)
             for each in self.chain[self.chain.index(self.main) + 1 :]
         )
         if not self.nodes[0].object.needed:
             listing = ()
+        if refusal is None:
+            try:
+                self.open_all(opens)
+            except _Refusal as error:
+                refusal = str(error)
+        unmatched = () if refusal else tuple(self.unmatched())
         return Graph(
             self.root,
             self.loader,
@@ -428,16 +438,26 @@ class _Glibc(_Walk):
             tuple(self.opened),
         )
 
-    def load_all(self) -> list[_Map]:
+    def open_all(self, opens: Sequence[tuple[int, str]]) -> None:
+        """Load what a dlopen maps: the library, breadth first, and what is not there yet of what it needs (`dl_open_worker_begin`)."""
+        for caller, name in opens:
+            asker = next((each for each in (*self.chain, self.rtld) if each.index == caller), self.main)
+            target = self.load(asker, DLOPEN, name)
+            if target.found is not None:
+                self.load_all(target)
+
+    def load_all(self, first: _Map) -> list[_Map]:
         """Load breadth first, as `_dl_map_object_deps` does: filters go before the object that names them, NEEDED to the end."""
-        known = [self.main]
+        known = [first]
         done: set[_Map] = set()
         position = 0
         while position < len(known):
             loaded = known[position]
             done.add(loaded)
             here = position  # of the object itself, while its filters are put before it
-            for tag, text in loaded.found.loadable.wants if loaded.found is not None else ():
+            wants = loaded.found.loadable.wants if loaded.found is not None and loaded not in self.followed else ()
+            self.followed.add(loaded)
+            for tag, text in wants:
                 name = self.expanded(text, loaded)
                 if not name:
                     continue
@@ -656,35 +676,30 @@ class _Musl(_Walk):
         self.lines: list[tuple[str, str | None]] = []
         self.reported: set[str] = set()
 
-    def walk(self) -> Graph:
-        refusal = None
-        try:
-            position = 0
-            while position < len(self.chain):
-                loaded = self.chain[position]
-                for tag, name in loaded.found.loadable.wants if loaded.found is not None else ():
-                    if tag == NEEDED:
-                        self.load(loaded, name)
-                position += 1
-        except _Refusal as error:
-            refusal = str(error)
+    def walk(self, opens: Sequence[tuple[int, str]]) -> Graph:
+        self.load_from(0)
         for loaded in self.chain:
             for note in loaded.found.loadable.object.notes if loaded.found is not None else ():
                 for name in note.sonames:
                     tried = _Trail()
                     self.open_later(loaded, note, name, self.locate(loaded, name, tried), tried)
-        return Graph(
-            self.root,
-            self.loader,
-            tuple(self.nodes),
-            tuple(self.edges),
-            tuple(self.lines),
-            refusal,
-            (),
-            tuple(self.opened),
-        )
+        lines = tuple(self.lines)
+        for _, name in opens:  # musl's dlopen searches for the program, whoever calls it
+            position = len(self.chain)
+            self.load(self.main, DLOPEN, name)
+            self.load_from(position)
+        return Graph(self.root, self.loader, tuple(self.nodes), tuple(self.edges), lines, None, (), tuple(self.opened))
 
-    def load(self, loaded: _Map, name: str) -> None:
+    def load_from(self, position: int) -> None:
+        """Load what the objects need that were loaded from a place on (`load_deps`)."""
+        while position < len(self.chain):
+            loaded = self.chain[position]
+            for tag, name in loaded.found.loadable.wants if loaded.found is not None else ():
+                if tag == NEEDED:
+                    self.load(loaded, tag, name)
+            position += 1
+
+    def load(self, loaded: _Map, tag: str, name: str) -> None:
         tried = _Trail()
         hit = self.locate(loaded, name, tried)
         target: _Map | None = None
@@ -711,7 +726,7 @@ class _Musl(_Walk):
             self.lines.append((name, None))
         if target is not None:
             self.add(target, name)
-        self.edge(loaded, (NEEDED, name), hit, target, tried)
+        self.edge(loaded, (tag, name), hit, target, tried)
 
     def locate(self, asker: _Map, name: str, tried: _Trail) -> _Hit | None:
         if MUSL_RESERVED.match(name) or name == self.loader.path:

@@ -79,7 +79,9 @@ def _changes(table: StringTable, edit: Edit) -> dict[Field, bytes] | None:
     new[Use.VERSION] = new[Use.NEEDED]
     old = edit.before
     if edit.soname is not None:
-        new[Use.SONAME] = {old.soname or "": edit.soname}
+        if old.soname is None:
+            return None
+        new[Use.SONAME] = {old.soname: edit.soname}
     if edit.action is not PathAction.KEEP:
         use, text = (Use.RPATH, old.rpath) if edit.rpath else (Use.RUNPATH, old.runpath)
         new[use] = {text or "": edit.search_path}

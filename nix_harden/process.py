@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -56,6 +57,18 @@ def feed(argv: Sequence[str], data: bytes, seconds: float) -> bytes:
         words = os.fsdecode(done.stderr).strip().splitlines()
         raise ToolError(argv[0], f"failed with status {done.returncode}: {words[0] if words else 'it said nothing'}")
     return done.stdout
+
+
+def show(argv: Sequence[str], environ: Mapping[str, str]) -> tuple[int, int]:
+    """Run a program for the user to see, with more variables, and answer its status, negative for a signal, and its process id.
+
+    It reads this process's standard input; all that it prints goes to standard error. Raises ToolError where it cannot be started.
+    """
+    try:
+        with subprocess.Popen(argv, stdout=sys.stderr.fileno(), env=os.environ | dict(environ)) as process:
+            return process.wait(), process.pid
+    except OSError as error:
+        raise ToolError(argv[0], f"cannot be started: {error.strerror}") from error
 
 
 def run(argv: Sequence[str]) -> str:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from nix_harden.elf import Contents, read_edited, read_stale, read_table, read_unedited
 from nix_harden.errors import HardenError, MalformedElf, ReadError, SeveralErrors, ToolError, WriteError
-from nix_harden.model import COPY, Edit, Object, PathAction, StringTable, Write
+from nix_harden.model import COPY, Edit, Kind, Object, PathAction, StringTable, Write
 from nix_harden.patchelf import arguments, find
 from nix_harden.place import place, reorder
 from nix_harden.process import run
@@ -253,7 +253,7 @@ def expected(edit: Edit) -> dict[str, object]:
         runpath, rpath = (runpath, edit.search_path) if edit.rpath else (edit.search_path, rpath)
     return {
         "abi": before.abi,
-        "kind": before.kind,
+        "kind": Kind.LIBRARY if before.kind is Kind.PLUGIN and edit.soname is not None else before.kind,
         "interpreter": before.interpreter,
         "soname": edit.soname or before.soname,
         "needed": edit.needed_after,
