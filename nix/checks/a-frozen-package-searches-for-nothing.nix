@@ -66,6 +66,12 @@ in
     searches 0 ${set.app}/bin/app
     [[ ${toString (lib.isDerivation set.app.unfrozen)} == 1 ]]
   '';
+  nothing-is-built-again = expect "cached" ''
+    [[ ${frozen.old_out} == ${program'} ]] || fail "the program was built again"
+    loads ${libb}/lib/libb.so.1 ${frozen}/bin/app
+    [[ "${toString frozen.outputs} ${toString frozenWrapped.outputs}" == "out out man" ]]
+  '';
+  the-copy-is-made-of-the-plain-derivation = same frozen.unfrozen program';
   nothing-else-of-the-set-changes = same set.libb (pkgs.extend chainOverlay).libb;
   a-program-that-is-not-there-fails = fails (harden.freezePrograms program' [ "bin/nonsense" ]) [
     "app has no bin/nonsense"
