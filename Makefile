@@ -9,10 +9,11 @@ setup:
 demo: setup
 	@$(PYTHON) tests/real/demo.py
 
-# What binding gives at start and what the hook costs, each figure beside its target: half an hour on a quiet machine.
+# What binding gives at start and what the hook costs, each figure beside its target, and programs frozen in each way: half an hour on a quiet machine.
 bench: setup
 	@$(PYTHON) tests/bench/startup.py
 	@$(PYTHON) tests/bench/cost.py
+	@$(PYTHON) tests/bench/freeze.py
 
 # Fifty packages from their own sources, built in four ways with their test suites.
 distro: setup
