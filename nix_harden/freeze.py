@@ -8,6 +8,7 @@ Nothing of the program is run but by `observe`: the loader is asked to list and 
 and only on the machine that it is for.
 """
 
+import functools
 import glob
 import os
 import re
@@ -198,7 +199,7 @@ def observe(program: str, arguments: Sequence[str]) -> tuple[tuple[Observed, ...
     needed = [edge.name for edge in graph.edges if edge.source == 0 and edge.how not in ANSWERED]
     with tempfile.TemporaryDirectory(prefix="nix-harden-") as scratch:
         log = os.path.join(scratch, "log")
-        status, process = show([program, *arguments], {**opened.TRACE, "LD_DEBUG_OUTPUT": log})
+        status, process = show([os.path.abspath(program), *arguments], {**opened.TRACE, "LD_DEBUG_OUTPUT": log})
         texts = []
         for path in glob.glob(f"{log}.{process}"):
             with open(path, errors="surrogateescape") as file:
@@ -297,8 +298,13 @@ def compare(graph: Graph, after: Graph, copy: str, was: Mapping[str, str] | None
     if musl:
         return Compared()
     names = {copy: graph.root, **(was or {})}
+
+    @functools.cache
+    def original(path: str) -> str:
+        return names.get(os.path.normpath(path), path)
+
     old, new = (
-        {tuple(names.get(os.path.normpath(word), word) for word in match) for match in BINDING.findall(each.err)}
+        {(original(one), original(other), symbol) for one, other, symbol in BINDING.findall(each.err)}
         for each in (before, now)
     )
     if old != new:
