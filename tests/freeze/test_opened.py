@@ -259,3 +259,28 @@ def test_each_once(store: Store, plugin: Path) -> None:
     program = opener(store, "libp.so.1", noted("libp.so.1"), plugin.parent)
     entry = told(store, program, *closure(store), "--also", "libp.so.1", "--observe")
     assert entry["evidence"] == "asked for"
+
+
+def test_a_proven_order_opens_the_same(store: Store, plugin: Path) -> None:
+    """The object that opens stands elsewhere among what is loaded."""
+    source = """
+        void *dlopen(const char *, int), *dlsym(void *, const char *);
+        int o(void) { return ((int (*)(void))dlsym(dlopen("libp.so.1", 2), "p"))(); }"""
+    a = store.package("a").lib / "liba.so.1"
+    o = store.package("o").library("libo.so.1", source, rpath=[plugin.parent, store.libc])
+    # libh answers most lookups, and so comes first in a proven order
+    many = [f"h{number}" for number in range(40)]
+    h = store.package("h").library("libh.so.1", "".join(function(name, 1) for name in many))
+    program = store.package("app").program("app", prints("o", "a", *many), needs=[o, a, h])
+    out = store.path / "out"
+    told = json.loads(freeze(store, program, out, "--order", "proven", "--observe", "--json").out)
+    assert names(out).needed.index(str(h)) < names(out).needed.index(str(o))
+    assert told["opened"][0]["by"] == str(o)
+    assert run(out).said == run(program).said
+
+
+def test_what_is_for_the_lift(store: Store, plugin: Path) -> None:
+    program = opener(store, "libp.so.1", "", plugin.parent)
+    for options in (["--order", "proven"], ["--explain-order"]):
+        done = freeze(store, program, store.path / "out", *closure(store), *options, status=2)
+        assert f"{options[0]}: is for --lift" in done.err
