@@ -101,7 +101,7 @@ where nuke-refs or remove-references-to has overwritten the hashes.""",
         "--carry", metavar="DIR", help="copy the hardened libraries that are needed into DIR, and unharden them too"
     )
     for setting in TABLE:
-        if setting.flag and setting.name in ("exclude", "jobs", "dry_run", "verbose"):
+        if setting.flag and setting.name in ("exclude", "jobs", "dry_run", "verbose", "json"):
             _add_option(sub, setting.flag, setting.name, setting.form, f"{setting.sentence} [{setting.variable}]")
 
 

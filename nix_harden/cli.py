@@ -114,6 +114,8 @@ def unharden(arguments: "Namespace") -> int:
     if not settings.dry_run:
         _write(plan.edits, settings)
     _say(f"{report.NAME}: {report.count(len(plan.edits), 'file', 'files')} unbound")
+    if settings.json:
+        print(json.dumps(report.as_json(plan), indent=2))
     return DONE
 
 

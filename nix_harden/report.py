@@ -121,8 +121,8 @@ def reasons(plan: Plan) -> Iterator[str]:
 
 
 def as_json(plan: Plan) -> dict[str, Any]:
-    """The whole plan as plain values: `{"files": [{"path", "links", "output", "kind", "skipped", "soname", "needed", "runpath"}]}`."""
-    return {"files": [_file(decision) for decision in plan.decisions]}
+    """The whole plan as plain values, as schemas/plan.json says."""
+    return {"version": 1, "files": [_file(decision) for decision in plan.decisions]}
 
 
 def printable(words: str) -> str:
@@ -152,6 +152,8 @@ def _outcome(verdict: Verdict) -> str:
 
 def _file(decision: Decision) -> dict[str, Any]:
     obj, edit = decision.file.object, decision.edit
+    # the way back searches for nothing
+    resolutions = decision.resolutions or tuple(Resolution(verdict.name, None, "") for verdict in decision.needed)
     return {
         "path": obj.path,
         "links": list(decision.file.paths[1:]),
@@ -162,7 +164,7 @@ def _file(decision: Decision) -> dict[str, Any]:
         "soname": decision.soname and _verdict(decision.soname),
         "needed": [
             {**_verdict(verdict), **_trail(resolution)}
-            for verdict, resolution in zip(decision.needed, decision.resolutions, strict=True)
+            for verdict, resolution in zip(decision.needed, resolutions, strict=True)
         ],
         "search_path": {
             "tag": "RPATH" if obj.rpath is not None and obj.runpath is None else "RUNPATH",

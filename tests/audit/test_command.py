@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.schema import check
 from support.source import function, prints
 from support.store import REPOSITORY, Store, patchelf
 
@@ -72,7 +73,7 @@ def test_fail_on(store: Store, program: Path, clean: Path) -> None:
 
 def test_json(store: Store, program: Path) -> None:
     """The JSON form holds roots, findings and summary."""
-    done = json.loads(audit(store, "--json", program, status=1))
+    done = check("audit", audit(store, "--json", program, status=1))
     assert done["roots"] == [
         {"path": str(program), "loader": str(store.loader), "objects": 3, "compared": True, "why_not": None}
     ]
@@ -82,7 +83,7 @@ def test_json(store: Store, program: Path) -> None:
 
 def test_no_compare(store: Store, program: Path) -> None:
     """--no-compare runs no loader."""
-    done = json.loads(audit(store, "--json", "--no-compare", program, status=1))
+    done = check("audit", audit(store, "--json", "--no-compare", program, status=1))
     assert done["roots"][0]["why_not"] == "not asked for"
 
 

@@ -28,6 +28,15 @@ def chain(store: Store) -> tuple[Package, Package]:
     return a, it
 
 
+def test_json_is_the_plan_of_the_way_back(store: Store, chain: tuple[Package, Package]) -> None:
+    a, it = chain
+    plan = store.call("unharden", str(it.path), "--json", "--dry-run").plan
+    assert [(each["old"], each["new"]) for each in plan["app"]["needed"]] == [
+        (f"{a.lib}/liba.so.1", "liba.so.1"),
+        (f"{store.libc}/libc.so.6", "libc.so.6"),
+    ]
+
+
 def test_names_are_bare_again_and_the_program_runs(store: Store, chain: tuple[Package, Package]) -> None:
     a, it = chain
     program = it.bin / "app"

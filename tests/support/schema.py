@@ -1,16 +1,17 @@
 """Check JSON that a command prints against its schema in nix_harden/schemas, which documents it."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 from jsonschema import Draft202012Validator
 
-from support.store import REPOSITORY
+SCHEMAS = Path(__file__).parents[2] / "nix_harden" / "schemas"
 
 
 def check(name: str, text: str) -> Any:
     """The value of a JSON document that nix_harden/schemas/NAME.json allows; the schema itself is checked too."""
-    schema = json.loads((REPOSITORY / "nix_harden" / "schemas" / f"{name}.json").read_text())
+    schema = json.loads((SCHEMAS / f"{name}.json").read_text())
     Draft202012Validator.check_schema(schema)
     value = json.loads(text)
     Draft202012Validator(schema).validate(value)

@@ -1,7 +1,6 @@
 """Build packages in a store of a test's own, and harden them."""
 
 import hashlib
-import json
 import os
 import shutil
 import subprocess
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from support import glibc
+from support.schema import check
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 LINKERS = ("bfd", "gold", "lld", "mold")
@@ -108,7 +108,7 @@ class Hardened:
     @property
     def plan(self) -> dict[str, Any]:
         """The files of the plan that --json printed, by file name."""
-        return {os.path.basename(file["path"]): file for file in json.loads(self.out)["files"]}
+        return {os.path.basename(file["path"]): file for file in check("plan", self.out)["files"]}
 
 
 @dataclass(frozen=True)
