@@ -186,7 +186,7 @@ def freeze(arguments: "Namespace") -> int:
         for line in explained.text(ordering) if not arguments.json else ():
             print(printable(line))
     if arguments.json:
-        print(json.dumps(told, indent=2))
+        print(json.dumps({"version": 1, **(told or {})}, indent=2))
     return DONE
 
 

@@ -133,7 +133,7 @@ def _compared(compared: Compared) -> str:
 
 
 def as_json(frozen: Frozen) -> dict[str, Any]:
-    """The same for scripts."""
+    """The same for scripts, as schemas/freeze.json says."""
     return {
         "program": frozen.program,
         "source": frozen.source,

@@ -1,6 +1,5 @@
 """freeze --closure: every library is copied, and each copy names the copies by path."""
 
-import json
 import os
 import shutil
 import subprocess
@@ -10,6 +9,7 @@ from pathlib import Path
 import pytest
 from freeze.helpers import bindings, freeze, listing, loaders_misses, refused, run
 from support.dynamic import names
+from support.schema import check
 from support.source import PTHREAD_EXIT, function, opens, prints
 from support.store import Package, Store, patchelf
 
@@ -257,7 +257,7 @@ def test_in_place(store: Store, wide: Path) -> None:
 
 def test_json(store: Store, wide: Path) -> None:
     out, directory = store.path / "app", store.path / "copies"
-    told = json.loads(freeze(store, wide, out, "--closure", directory, "--json").out)
+    told = check("freeze", freeze(store, wide, out, "--closure", directory, "--json").out)
     closure = told["closure"]
     assert closure["directory"] == str(directory)
     assert {row["copy"] for row in closure["copies"]} == {str(path) for path in directory.iterdir()}
@@ -396,7 +396,7 @@ def test_another_machine(store: Store) -> None:
     program = package.program("app", prints("a"), needs=[lib], rpath=[lib.parent], flags=["-m32", interpreter])
     out = store.path / "bundle" / "app"
     out.parent.mkdir()
-    told = json.loads(freeze(store, program, out, "--closure", out.parent / "lib", "--relative", "--json").out)
+    told = check("freeze", freeze(store, program, out, "--closure", out.parent / "lib", "--relative", "--json").out)
     assert told["why_not_compared"].startswith("for another machine")
     assert run(out).said == (0, "3\n", "")
     assert str(out.parent / "lib" / "liba.so.1") in map(os.path.normpath, listing(out))

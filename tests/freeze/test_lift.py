@@ -1,12 +1,12 @@
 """freeze --lift: the program names its whole closure in the loader's own order, and nothing is searched for."""
 
-import json
 import os
 from pathlib import Path
 
 import pytest
 from freeze.helpers import bindings, freeze, frozen, listing, loaders_misses, run
 from support.dynamic import names
+from support.schema import check
 from support.source import function, opens, prints
 from support.store import Package, Store, patchelf
 
@@ -131,7 +131,7 @@ def test_json(store: Store, wide: Path) -> None:
     """Results on standard output, words on standard error."""
     out = store.path / "out"
     done = freeze(store, wide, out, "--json")
-    told = json.loads(done.out)
+    told = check("freeze", done.out)
     assert told["path"] == str(out)
     assert told["libraries"] == list(names(out).needed)
     assert told["size"] == out.stat().st_size
@@ -147,7 +147,7 @@ def test_another_machine(store: Store) -> None:
     interpreter = "-Wl,--dynamic-linker=/lib/ld-linux.so.2"
     program = package.program("app", prints("a"), needs=[lib], rpath=[lib.parent], flags=["-m32", interpreter])
     out = store.path / "out32"
-    told = json.loads(freeze(store, program, out, "--json").out)
+    told = check("freeze", freeze(store, program, out, "--json").out)
     assert told["why_not_compared"].startswith("for another machine")
     assert listing(out) == listing(program)
     assert run(out).said == (0, "3\n", "")

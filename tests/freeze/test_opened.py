@@ -1,11 +1,11 @@
 """Libraries that a program opens as it runs: how they become known, and what freezing does for them."""
 
-import json
 from pathlib import Path
 
 import pytest
 from freeze.helpers import freeze, listing, loaders_misses, refused, run
 from support.dynamic import names
+from support.schema import check
 from support.source import function, opens, prints
 from support.store import Store
 
@@ -38,7 +38,7 @@ def opener(store: Store, name: str, source: str = "", *rpath: Path) -> Path:
 
 def told(store: Store, program: Path, *options: str | Path) -> dict[str, object]:
     """What --json says was opened, the only entry."""
-    (entry,) = json.loads(freeze(store, program, store.path / "out", "--json", *options).out)["opened"]
+    (entry,) = check("freeze", freeze(store, program, store.path / "out", "--json", *options).out)["opened"]
     assert isinstance(entry, dict)
     return entry
 
@@ -116,7 +116,7 @@ def test_a_run_is_observed(store: Store, plugin: Path) -> None:
     program = opener(store, "libp.so.1", "", plugin.parent)
     done = freeze(store, program, store.path / "out", "--json", *closure(store), "--observe", "--", "x")
     assert "111\n" in done.err
-    (entry,) = json.loads(done.out)["opened"]
+    (entry,) = check("freeze", done.out)["opened"]
     assert (entry["name"], entry["evidence"], entry["how"]) == ("libp.so.1", "seen in a run", "RUNPATH")
     assert "libp.so.1" in in_copies(store, store.path / "out")
 
@@ -273,7 +273,7 @@ def test_a_proven_order_opens_the_same(store: Store, plugin: Path) -> None:
     h = store.package("h").library("libh.so.1", "".join(function(name, 1) for name in many))
     program = store.package("app").program("app", prints("o", "a", *many), needs=[o, a, h])
     out = store.path / "out"
-    told = json.loads(freeze(store, program, out, "--order", "proven", "--observe", "--json").out)
+    told = check("freeze", freeze(store, program, out, "--order", "proven", "--observe", "--json").out)
     assert names(out).needed.index(str(h)) < names(out).needed.index(str(o))
     assert told["opened"][0]["by"] == str(o)
     assert run(out).said == run(program).said

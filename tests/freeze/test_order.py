@@ -1,7 +1,6 @@
 """freeze --order proven: libraries that answer most come first, nothing binds differently, and what changes is said."""
 
 import itertools
-import json
 import os
 import random
 import re
@@ -16,6 +15,7 @@ from freeze.bindings import graph_of, resolved, said, symbols_of
 from freeze.helpers import bindings, freeze, listing, refused, run
 from musl.muslstore import Musl
 from support.glibc import HOST
+from support.schema import check
 from support.source import function, prints
 from support.store import Store, patchelf
 
@@ -53,7 +53,7 @@ def proven(store: Store, source: Path, *options: str) -> tuple[Path, list[str], 
     """The program in the proven order, which says and binds the same as before; the names of its libraries; what was said of it."""
     out = store.path / "out" / source.name
     out.parent.mkdir(exist_ok=True)
-    told = json.loads(freeze(store, source, out, "--order", "proven", "--json", *options).out)
+    told = check("freeze", freeze(store, source, out, "--order", "proven", "--json", *options).out)
     assert run(out).said == run(source).said
     assert bindings(out, source) == bindings(source, source)
     assert [path for path in told["libraries"] if "/" in path] == [
@@ -252,7 +252,7 @@ def test_constructors_that_change_their_order_are_named(store: Store) -> None:
     app = program(store, ["a", "b", "c", "heavy"], [a, b, c])
     out = store.path / "out"
     done = freeze(store, app, out, "--order", "proven", "--json", "--explain-order")
-    told = json.loads(done.out)["ordering"]["constructors"]
+    told = check("freeze", done.out)["ordering"]["constructors"]
     before, after = (run(path).out.splitlines()[:3] for path in (app, out))
     assert before != after
     changed = [
@@ -275,7 +275,7 @@ def test_explaining_writes_nothing(store: Store) -> None:
     assert before == {path: path.stat().st_mtime_ns for path in store.path.rglob("*")}
     assert done.err == ""
     assert re.search(r"\n +2 +\d +\d+  .*/libb\.so\.1\n", done.out)
-    told = json.loads(store.call("freeze", "--explain-order", "--json", app).out)["ordering"]
+    told = check("freeze", store.call("freeze", "--explain-order", "--json", app).out)["ordering"]
     assert [os.path.basename(each["path"]) for each in told["objects"]][:2] == ["app", "libb.so.1"]
     assert f"on average by object {told['mean_place_before']:.1f} of 5" in done.out
 
@@ -296,7 +296,7 @@ def test_another_machine_and_a_cycle_of_needs(store: Store) -> None:
     patchelf("--add-needed", "liba.so.1", b)
     before = world.run(app)
     out = package.bin / "frozen"
-    told = json.loads(freeze(store, app, out, "--order", "proven", "--json").out)
+    told = check("freeze", freeze(store, app, out, "--order", "proven", "--json").out)
     assert told["libraries"][0] == str(b)
     assert told["why_not_compared"].startswith("for another machine")
     after = world.run(out)

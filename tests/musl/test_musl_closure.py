@@ -1,12 +1,12 @@
 """musl: a program frozen with its libraries; no SONAME is compared, so that every edge is bound, or found by $ORIGIN in search paths."""
 
-import json
 import os
 from pathlib import Path
 
 import pytest
 from musl.muslstore import Musl, uses_libc
 from support.dynamic import names
+from support.schema import check
 from support.source import opens, prints
 from support.store import Store
 from support.trace import Run, run
@@ -27,7 +27,7 @@ def bundle(store: Store, program: Path, *options: str | Path) -> Path:
     top.mkdir()
     out = top / "app"
     told = store.call("freeze", program, "-o", out, "--closure", top / "lib", *options, "--json")
-    assert json.loads(told.out)["why_not_compared"] is None
+    assert check("freeze", told.out)["why_not_compared"] is None
     return out
 
 

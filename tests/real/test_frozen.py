@@ -1,7 +1,6 @@
 """Debian's programs, frozen in each way, do the same work and search for nothing; no library of theirs is touched."""
 
 import hashlib
-import json
 import re
 import shutil
 import subprocess
@@ -15,6 +14,7 @@ from real import debstore
 from real.debstore import Store
 from real.observe import closure, environment, failing_opens, run
 from real.programs import EXTENSIONS, SQL
+from support.schema import check
 
 pytestmark = pytest.mark.xdist_group("debian frozen")
 
@@ -45,7 +45,7 @@ def freeze(program: Path, out: Path, *options: str | Path) -> dict[str, object]:
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    told: dict[str, object] = json.loads(done.stdout)
+    told: dict[str, object] = check("freeze", done.stdout)
     return told
 
 
@@ -97,7 +97,7 @@ def test_a_run_shows_what_ruby_opens(store: Store) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    opened = json.loads(done.stdout)["opened"]
+    opened = check("freeze", done.stdout)["opened"]
     modules = [entry["path"] for entry in opened if entry["path"] and "/ruby/3.1.0/" in entry["path"]]
     assert len(modules) > 15
     assert {entry["evidence"] for entry in opened} == {"seen in a run"}
