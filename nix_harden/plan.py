@@ -6,11 +6,23 @@ from dataclasses import replace
 
 from nix_harden.catalog import Catalog
 from nix_harden.errors import PlanConflict, UsageError
-from nix_harden.model import Candidate, Decision, Edit, File, Object, PathAction, Plan, Resolution, Verdict
+from nix_harden.model import (
+    ABSENT,
+    Candidate,
+    Decision,
+    Edit,
+    File,
+    Object,
+    PathAction,
+    Plan,
+    Resolution,
+    Tried,
+    Verdict,
+)
 from nix_harden.names import DRIVERS, LOADERS
 from nix_harden.policy import FILE_RULES, NEEDED_RULES, SONAME_RULES, FileCase, NeededCase, SonameCase, first
 from nix_harden.resolve import LOADER_DIRECTORY, resolve, resolve_path
-from nix_harden.search import is_musl, own_text, without_room
+from nix_harden.search import NUKED, is_musl, own_text, without_room
 from nix_harden.settings import Settings, matches
 
 BOUND_ALREADY = "bound already"
@@ -181,13 +193,36 @@ def _search_path(
         return PathAction.KEEP, text, "no RUNPATH" if obj.rpath is None else "RPATH stays as it is"
     if not obj.runpath:
         return PathAction.KEEP, text, "empty already"
-    if searched:
-        return PathAction.KEEP, text, f"bare: {' '.join(searched)}"
     if obj.filters:
         return PathAction.KEEP, text, f"filter or auxiliary of {' '.join(obj.filters)}"
     if is_musl(obj) and not _all_bound(file, needed, catalog, settings):
         return PathAction.KEEP, text, "musl searches it for what the libraries below name, too"
+    if searched and is_musl(obj):
+        return PathAction.KEEP, text, f"bare: {' '.join(searched)}"
+    if searched:
+        rest = _where_it_may_be(obj, searched, catalog, settings)
+        action = PathAction.KEEP if rest == text else PathAction.SET if rest else PathAction.EMPTY
+        return action, rest, f"bare: {' '.join(searched)}"
     return PathAction.EMPTY, "", "nothing is searched for any more"
+
+
+def _where_it_may_be(obj: Object, names: Sequence[str], catalog: Catalog, settings: Settings) -> str:
+    """The search path without the directories of the store that hold none of the names, nor builds of them for some processors.
+
+    The loader would try each of them first, with all its subdirectories. What a build has overwritten says which names stay bare, and stays.
+    """
+
+    def is_settled(entry: str) -> bool:
+        directory = os.path.normpath(entry)
+        return "$" not in entry and settings.in_store(directory) and not NUKED.search(entry)
+
+    def may_hold(entry: str) -> bool:
+        found = (catalog.look(os.path.join(entry, name), obj.abi) for name in names)
+        return any(each.why != ABSENT if isinstance(each, Tried) else True for each in found) or any(
+            catalog.has_variants(entry, name, obj.abi) for name in names
+        )
+
+    return ":".join(entry for entry in (obj.runpath or "").split(":") if not is_settled(entry) or may_hold(entry))
 
 
 def _drop_room(obj: Object, action: PathAction, text: str, why: str, settings: Settings) -> tuple[PathAction, str, str]:

@@ -17,14 +17,44 @@ def test_an_object_that_searches_nothing_loses_its_runpath(store: Store) -> None
     assert run(program).said == (0, "2\n", "")
 
 
-def test_an_object_with_a_bare_name_keeps_its_runpath(store: Store) -> None:
-    it, libcuda = store.package("it"), store.package("driver").library("libcuda.so.1", function("a", 1))
-    program = it.program("app", prints("a"), needs=[libcuda])
-    before, path = run(program), names(program).runpath
+def test_an_object_with_a_bare_name_keeps_the_directories_that_may_hold_it(store: Store) -> None:
+    """Of the store it keeps those that hold the name; in another, the name may be there tomorrow."""
+    it, driver, other = store.package("it"), store.package("driver"), store.package("other")
+    libcuda, liba = driver.library("libcuda.so.1", function("a", 1)), other.library("liba.so.1", function("b", 2))
+    outside = store.path.parent / "outside"
+    path = [store.libc, other.lib, outside, driver.lib, "$ORIGIN"]
+    program = it.program("app", prints("a", "b"), needs=[libcuda, liba], rpath=path)
+    before = run(program)
     store.harden(it)
-    assert names(program).needed == ("libcuda.so.1", str(store.libc / "libc.so.6"))
-    assert names(program).runpath == path
+    assert names(program).needed == ("libcuda.so.1", str(liba), str(store.libc / "libc.so.6"))
+    assert (names(program).runpath or "").split(":") == [str(outside), str(driver.lib), "$ORIGIN"]
+    after = run(program)
+    assert after.behaviour == before.behaviour
+    assert len(after.misses) < len(before.misses)
+
+
+def test_a_directory_with_builds_for_processors_of_a_bare_name_stays(store: Store) -> None:
+    """Though it holds the name in a subdirectory alone."""
+    it, driver = store.package("it"), store.package("driver")
+    library = driver.library("libcuda.so.1", function("a", 1))
+    program = it.program("app", prints("a"), needs=[library], rpath=[driver.lib, store.libc])
+    (driver.lib / "glibc-hwcaps" / "x86-64-v2").mkdir(parents=True)
+    library.rename(driver.lib / "glibc-hwcaps" / "x86-64-v2" / "libcuda.so.1")
+    before = run(program)
+    store.harden(it)
+    assert names(program).runpath == str(driver.lib)
     assert run(program).behaviour == before.behaviour
+
+
+def test_where_no_directory_holds_the_bare_name_none_stays(store: Store) -> None:
+    it, driver = store.package("it"), store.package("driver")
+    library = driver.library("libcuda.so.1", function("a", 1))
+    program = it.program("app", prints("a"), needs=[library], rpath=[driver.lib, store.libc])
+    library.unlink()
+    before = run(program)
+    store.harden(it)
+    assert names(program).runpath == ""
+    assert run(program).status == before.status == 127
 
 
 def test_the_loaders_own_name_is_not_searched_and_keeps_no_runpath(store: Store) -> None:
