@@ -11,14 +11,15 @@ from nix_harden.arguments import parse
 from nix_harden.errors import HardenError, SeveralErrors, UsageError
 from nix_harden.model import Edit, Output
 from nix_harden.settings import Settings, from_environ, require_outputs
+from nix_harden.words import count, printable
 
 if TYPE_CHECKING:
     from argparse import Namespace
 
-    from nix_harden.catalog import Read
-    from nix_harden.opened import Observed
-    from nix_harden.page import Drawing
-    from nix_harden.picture import Picture
+    from nix_harden.fixup.catalog import Read
+    from nix_harden.freezing.opened import Observed
+    from nix_harden.graphing.picture import Picture
+    from nix_harden.reporting.page import Drawing
 
 DONE, FINDINGS, USAGE, TOOL, INTERRUPTED = 0, 1, 2, 3, 130
 
@@ -53,9 +54,9 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
 
 def fixup(arguments: "Namespace") -> int:
     """Read, resolve, decide, write, check, say."""
-    from nix_harden import references, report
-    from nix_harden.catalog import Catalog
-    from nix_harden.plan import make_plan
+    from nix_harden.fixup import references, report
+    from nix_harden.fixup.catalog import Catalog
+    from nix_harden.fixup.plan import make_plan
 
     settings = from_environ(os.environ, vars(arguments))
     require_outputs(settings)
@@ -70,13 +71,13 @@ def fixup(arguments: "Namespace") -> int:
     for line in (*reasons, *report.remarks(plan, settings), *warnings):
         _say(line)
     if settings.strict and (read.unread or warnings):
-        number = report.count(len(read.unread) + len(warnings), "finding", "findings")
+        number = count(len(read.unread) + len(warnings), "finding", "findings")
         _say(f"{report.NAME}: error: {number}, and hardenNeededStrict is set; nothing was written")
         return FINDINGS
     if not settings.dry_run:
         _write(plan.edits, settings)
         if plan.edits:
-            from nix_harden.check import check
+            from nix_harden.fixup.check import check
 
             check(plan, settings)
     for line in report.summary(plan, settings):
@@ -88,10 +89,10 @@ def fixup(arguments: "Namespace") -> int:
 
 def unharden(arguments: "Namespace") -> int:
     """Read, plan the way back, write, say."""
-    from nix_harden import report
-    from nix_harden.carry import carry
-    from nix_harden.catalog import Catalog
-    from nix_harden.unbind import make_plan
+    from nix_harden.fixup import report
+    from nix_harden.fixup.carry import carry
+    from nix_harden.fixup.catalog import Catalog
+    from nix_harden.fixup.unbind import make_plan
 
     outputs = [f"{os.path.basename(path)}={os.path.abspath(path)}" for path in arguments.paths]
     settings = from_environ(os.environ, {**vars(arguments), "outputs": outputs})
@@ -113,7 +114,7 @@ def unharden(arguments: "Namespace") -> int:
         _say(line)
     if not settings.dry_run:
         _write(plan.edits, settings)
-    _say(f"{report.NAME}: {report.count(len(plan.edits), 'file', 'files')} unbound")
+    _say(f"{report.NAME}: {count(len(plan.edits), 'file', 'files')} unbound")
     if settings.json:
         print(json.dumps(report.as_json(plan), indent=2))
     return DONE
@@ -121,9 +122,9 @@ def unharden(arguments: "Namespace") -> int:
 
 def audit(arguments: "Namespace") -> int:
     """Walk, check, compare, say."""
-    from nix_harden import render
-    from nix_harden.audit import audit as run
-    from nix_harden.checks import fails, parse_fail_on
+    from nix_harden.loading import render
+    from nix_harden.loading.audit import audit as run
+    from nix_harden.loading.checks import fails, parse_fail_on
 
     fail_on = parse_fail_on(arguments.fail_on)
     done = run(
@@ -144,10 +145,9 @@ def audit(arguments: "Namespace") -> int:
 
 def freeze(arguments: "Namespace") -> int:
     """Observe, freeze, explain, say."""
-    from nix_harden import explained, frozen
-    from nix_harden.freeze import explain, freeze_closure, observe
-    from nix_harden.freeze import freeze as run
-    from nix_harden.report import printable
+    from nix_harden.freezing import explained, frozen
+    from nix_harden.freezing.freeze import explain, freeze_closure, observe
+    from nix_harden.freezing.freeze import freeze as run
 
     if arguments.closure is None and arguments.relative:
         raise UsageError("--relative", "is for the copies that --closure DIR makes; say where they go")
@@ -192,9 +192,9 @@ def freeze(arguments: "Namespace") -> int:
 
 def graph(arguments: "Namespace") -> int:
     """Look, leave out, draw, say."""
-    from nix_harden import graph as run
-    from nix_harden import render
-    from nix_harden.draw import Size, Style, said
+    from nix_harden.graphing import graph as run
+    from nix_harden.graphing.draw import Size, Style, said
+    from nix_harden.loading import render
 
     form = run.form_of(arguments.output, arguments.format)
     style = Style(arguments.cluster, Size(arguments.size) if arguments.size else None)
@@ -213,8 +213,8 @@ def graph(arguments: "Namespace") -> int:
 
 def why(arguments: "Namespace") -> int:
     """Look, explain."""
-    from nix_harden import chains
-    from nix_harden.graph import explain
+    from nix_harden.graphing import chains
+    from nix_harden.graphing.graph import explain
 
     store = os.path.normpath(os.environ.get("NIX_STORE") or "/nix/store")
     if arguments.limit < 1:
@@ -230,10 +230,11 @@ def why(arguments: "Namespace") -> int:
 
 def report(arguments: "Namespace") -> int:
     """Gather, draw, write, say."""
-    from nix_harden import html, render
     from nix_harden.files import put
-    from nix_harden.page import page, verdict
-    from nix_harden.survey import survey
+    from nix_harden.loading import render
+    from nix_harden.reporting import html
+    from nix_harden.reporting.page import page, verdict
+    from nix_harden.reporting.survey import survey
 
     if not arguments.output and not arguments.json:
         raise UsageError("--output", "is missing: say where the page goes, or --json")
@@ -265,7 +266,7 @@ def report(arguments: "Namespace") -> int:
 def _drawing(picture: "Picture") -> "tuple[Drawing | None, str]":
     """The picture for a page, or why there is none."""
     from nix_harden.errors import NotDrawn, ToolError
-    from nix_harden.survey import drawn
+    from nix_harden.reporting.survey import drawn
 
     try:
         return drawn(picture), ""
@@ -275,8 +276,9 @@ def _drawing(picture: "Picture") -> "tuple[Drawing | None, str]":
 
 def trace(arguments: "Namespace") -> int:
     """Trace, say."""
-    from nix_harden import render, traced
-    from nix_harden.trace import observe_all, parse_delay, subject
+    from nix_harden.loading import render
+    from nix_harden.tracing import traced
+    from nix_harden.tracing.trace import observe_all, parse_delay, subject
 
     delay = parse_delay(arguments.delay) if arguments.delay else None
     subjects = [subject(arguments.program, arguments.args, arguments.image)]
@@ -284,8 +286,8 @@ def trace(arguments: "Namespace") -> int:
         subjects.insert(0, subject(arguments.against, arguments.args))
     found = observe_all(subjects, delay=delay, count_instructions=arguments.instructions)
     if arguments.svg:
-        from nix_harden.chart import draw
         from nix_harden.files import put
+        from nix_harden.tracing.chart import draw
 
         try:
             put(arguments.svg, draw(found).encode())
@@ -300,7 +302,7 @@ def trace(arguments: "Namespace") -> int:
 
 def hook(arguments: "Namespace") -> int:
     """Print the stdenv setup hook that calls a program."""
-    from nix_harden.hook import render
+    from nix_harden.fixup.hook import render
 
     if not os.path.isabs(arguments.program):
         raise UsageError("--program", f"{arguments.program!r} is not an absolute path; a build has another PATH")
@@ -309,11 +311,11 @@ def hook(arguments: "Namespace") -> int:
 
 
 def _read(settings: Settings) -> "Read":
-    from nix_harden.catalog import read_outputs
+    from nix_harden.fixup.catalog import read_outputs
 
     read = read_outputs(settings.outputs)
     if read.leftovers and not settings.dry_run:
-        from nix_harden.write import remove_leftovers
+        from nix_harden.fixup.write import remove_leftovers
 
         remove_leftovers(read.leftovers)
     return read
@@ -322,16 +324,14 @@ def _read(settings: Settings) -> "Read":
 def _write(edits: Sequence[Edit], settings: Settings) -> None:
     if not edits:
         return
-    from nix_harden.report import written
-    from nix_harden.write import write_all
+    from nix_harden.fixup.report import written
+    from nix_harden.fixup.write import write_all
 
     _say(written(len(edits), write_all(edits, settings)))
 
 
 def _say(line: str) -> None:
     """Words for people go to standard error, whatever bytes a path holds: none of them reaches a terminal as a command."""
-    from nix_harden.report import printable
-
     print(printable(line), file=sys.stderr)
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import stat
 import struct
 from collections.abc import Callable, Iterator, Sequence
@@ -12,10 +13,9 @@ from nix_harden import image as elf
 from nix_harden.errors import MalformedElf, ReadError
 from nix_harden.image import Broken, Dynamic, Image
 from nix_harden.model import DlopenNote, Field, Kind, Loadable, Object, StringTable, Use
-from nix_harden.place import differences
 
 if TYPE_CHECKING:
-    from nix_harden.symbols import Symbols
+    from nix_harden.freezing.symbols import Symbols
 
 T = TypeVar("T")
 
@@ -32,6 +32,7 @@ WANTS = {elf.DT_NEEDED: "DT_NEEDED", elf.DT_FILTER: "DT_FILTER", elf.DT_AUXILIAR
 
 # Tags whose value holds no address or size that patchelf's moves change, by number (gABI, "Dynamic Section").
 FIXED = frozenset((2, 8, elf.DT_INIT, elf.DT_FINI, 18, 27, 28, elf.DT_FLAGS, elf.DT_FLAGS_1))
+PIECE = 4096  # bytes of a string table that are compared at once
 
 
 def read_object(path: str) -> Object | None:
@@ -50,7 +51,7 @@ def read_loadable(path: str) -> Loadable | None:
 
 def read_symbols(path: str) -> "Symbols | None":
     """What the object at `path` defines and looks up; answers and raises as `read_object`, and for a machine that is not in symbols.KINDS."""
-    from nix_harden import symbols
+    from nix_harden.freezing import symbols
 
     return _with_image(path, symbols.read)
 
@@ -97,6 +98,19 @@ class Contents:
                 return True
             seen = end
         return False
+
+
+def differences(one: bytes, other: bytes) -> Iterator[tuple[int, int]]:
+    """The first position and the one behind the last of each run in which two byte strings of one length differ.
+
+    A run ends at a multiple of PIECE, too: most pieces are equal, and passed over.
+    """
+    for at in range(0, len(one), PIECE):
+        mine, theirs = one[at : at + PIECE], other[at : at + PIECE]
+        if mine != theirs:
+            both = int.from_bytes(mine, "little") ^ int.from_bytes(theirs, "little")
+            for match in re.finditer(rb"[^\0]+", both.to_bytes(len(mine), "little")):
+                yield at + match.start(), at + match.end()
 
 
 def read_table(path: str) -> StringTable | None:

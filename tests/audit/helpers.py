@@ -4,8 +4,8 @@ from pathlib import Path
 
 from support.store import Store
 
-from nix_harden.audit import Audit, audit
-from nix_harden.checks import Finding, Severity
+from nix_harden.loading.audit import Audit, audit
+from nix_harden.loading.checks import Finding, Severity
 
 
 def run(*paths: Path, store: Path = Path("/nix/store"), compare: bool = True, loader: Path | None = None) -> Audit:

@@ -13,7 +13,7 @@ from support.schema import check
 from support.source import function, prints
 from support.store import REPOSITORY, Store, patchelf
 
-from nix_harden.checks import CHECKS
+from nix_harden.loading.checks import CHECKS
 
 COMMAND = [sys.executable, "-m", "nix_harden", "audit"]
 

@@ -3,7 +3,7 @@
 import errno
 from dataclasses import dataclass, field
 
-from nix_harden.loader import (
+from nix_harden.loading.loader import (
     AUXILIARY,
     FILTER,
     NEEDED,

@@ -25,7 +25,8 @@ from nix_harden.settings import matches
 # nix-harden as it is where no file has room.
 PATCHELF_ONLY = """
 import sys
-from nix_harden import cli, write
+from nix_harden import cli
+from nix_harden.fixup import write
 write.place = lambda table, edit: None
 cli.main(sys.argv[1:])
 """

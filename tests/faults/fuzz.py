@@ -19,8 +19,6 @@ from pathlib import Path
 
 from faults import mutate, seeds
 
-from nix_harden import write as writer
-from nix_harden.catalog import Catalog, Read
 from nix_harden.elf import (
     read_contents,
     read_loadable,
@@ -31,11 +29,13 @@ from nix_harden.elf import (
     read_unedited,
 )
 from nix_harden.errors import HardenError, MalformedElf
+from nix_harden.fixup import write as writer
+from nix_harden.fixup.catalog import Catalog, Read
+from nix_harden.fixup.place import place
+from nix_harden.fixup.plan import make_plan
+from nix_harden.fixup.unbind import make_plan as make_unbind_plan
 from nix_harden.model import Edit, File, Object, PathAction
-from nix_harden.place import place
-from nix_harden.plan import make_plan
 from nix_harden.settings import Settings, from_environ
-from nix_harden.unbind import make_plan as make_unbind_plan
 
 SECONDS = 2.0
 MEMORY = 256 << 20

@@ -11,7 +11,8 @@ import signal
 import sys
 import tempfile
 
-from nix_harden import catalog, check, cli, patchelf, plan, report, write  # noqa: F401
+from nix_harden import cli
+from nix_harden.fixup import catalog, check, patchelf, plan, report, write  # noqa: F401
 
 STEPS = (
     "os.chmod os.chown os.link os.mkdir os.remove os.rename os.rmdir os.setxattr os.truncate os.utime "

@@ -9,7 +9,7 @@ from support.source import function, prints
 from support.store import REPOSITORY, Package, Store
 from support.trace import run
 
-from nix_harden.audit import audit
+from nix_harden.loading.audit import audit
 
 EVIL = 666
 CONSTRUCTOR = 'int puts(const char *); __attribute__((constructor)) static void evil(void) { puts("evil was here"); }'

@@ -19,9 +19,9 @@ from support.schema import check
 from support.source import function, prints
 from support.store import Store, patchelf
 
-from nix_harden import ordering
 from nix_harden.errors import NotFrozen
-from nix_harden.ordering import arrange
+from nix_harden.freezing import ordering
+from nix_harden.freezing.ordering import arrange
 
 INITIALISED = re.compile(r"calling init: (\S+)$", re.MULTILINE)
 

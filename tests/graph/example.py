@@ -10,8 +10,8 @@ from graph.helpers import picture, world
 from support import glibc
 from support.store import Store
 
-from nix_harden.draw import Style
-from nix_harden.graph import draw
+from nix_harden.graphing.draw import Style
+from nix_harden.graphing.graph import draw
 
 COMMENT = re.compile(rb"<!--.*?-->\n?", re.DOTALL)
 

@@ -15,11 +15,11 @@ from support.schema import check
 from support.source import function, prints
 from support.store import Store, patchelf
 
-from nix_harden.draw import ALARM, FILLS, HUB, Size, Style, as_json, dot, entities, mermaid
-from nix_harden.graph import choose, draw
-from nix_harden.loader import NEEDED
-from nix_harden.picture import COLOURS, Arrow, Means, Picture, Role, Vertex, finish, reduced, vertex_id
-from nix_harden.report import printable
+from nix_harden.graphing.draw import ALARM, FILLS, HUB, Size, Style, as_json, dot, entities, mermaid
+from nix_harden.graphing.graph import choose, draw
+from nix_harden.graphing.picture import COLOURS, Arrow, Means, Picture, Role, Vertex, finish, reduced, vertex_id
+from nix_harden.loading.loader import NEEDED
+from nix_harden.words import printable
 
 HOSTILE = (
     'quote".so',

@@ -13,10 +13,9 @@ from support.dynamic import names
 from support.source import function, opens, prints
 from support.store import Store, patchelf
 
-from nix_harden.draw import how
-from nix_harden.graph import choose
-from nix_harden.loader import FILTER, NEEDED
-from nix_harden.picture import (
+from nix_harden.graphing.draw import how
+from nix_harden.graphing.graph import choose
+from nix_harden.graphing.picture import (
     Arrow,
     Means,
     Picture,
@@ -30,6 +29,7 @@ from nix_harden.picture import (
     vertex_id,
     within,
 )
+from nix_harden.loading.loader import FILTER, NEEDED
 
 
 def test_objects_and_missing_names_are_those_of_the_loader(store: Store) -> None:

@@ -13,8 +13,8 @@ from support.schema import check
 from support.source import function, prints
 from support.store import Store, patchelf
 
-from nix_harden.chains import Why, explain
-from nix_harden.picture import Picture
+from nix_harden.graphing.chains import Why, explain
+from nix_harden.graphing.picture import Picture
 
 
 def walked(start: int, goal: int, pairs: set[tuple[int, int]], seen: tuple[int, ...] = ()) -> set[tuple[int, ...]]:

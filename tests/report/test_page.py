@@ -13,11 +13,11 @@ from support.browser import Browser
 from support.source import function, prints
 from support.store import Store
 
-from nix_harden import embed
-from nix_harden.draw import human
 from nix_harden.errors import NotDrawn
-from nix_harden.picture import Picture, Role, Vertex
-from nix_harden.survey import MOST_DRAWN, drawn
+from nix_harden.graphing.draw import human
+from nix_harden.graphing.picture import Picture, Role, Vertex
+from nix_harden.reporting import embed
+from nix_harden.reporting.survey import MOST_DRAWN, drawn
 
 # What a name must be able to hold: ends of elements, an event handler, entities, JSON and template syntax, text that is turned around.
 HOSTILE = (

@@ -9,7 +9,7 @@ from support.schema import check
 from support.source import function, prints
 from support.store import Store
 
-from nix_harden.page import heading, verdict
+from nix_harden.reporting.page import heading, verdict
 
 
 def names(world: World, path: Path) -> dict[str, Any]:

@@ -5,8 +5,8 @@ from start.helpers import refused, trace
 from start.test_counts import chain
 from support.store import Store
 
-from nix_harden import trace as module
-from nix_harden.trace import observe
+from nix_harden.tracing import trace as module
+from nix_harden.tracing.trace import observe
 
 
 def test_each_failed_lookup_is_delayed_and_no_other(store: Store) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from nix_harden.hook import render
+from nix_harden.fixup.hook import render
 from nix_harden.settings import TABLE
 
 

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
+from nix_harden.fixup.policy import FILE_RULES, NEEDED_RULES, SONAME_RULES, Rule
 from nix_harden.names import DRIVERS, LIBC, LOADERS, RUNTIMES
-from nix_harden.policy import FILE_RULES, NEEDED_RULES, SONAME_RULES, Rule
 from nix_harden.settings import matches
 
 ALL: list[Rule[Any]] = [*FILE_RULES, *SONAME_RULES, *NEEDED_RULES]

@@ -4,7 +4,7 @@ import io
 
 import pytest
 
-from nix_harden import render
+from nix_harden.loading import render
 
 
 class Terminal(io.StringIO):
@@ -17,7 +17,7 @@ class Terminal(io.StringIO):
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     now = [100.0]
-    monkeypatch.setattr("nix_harden.render.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("nix_harden.loading.render.time.monotonic", lambda: now[0])
     return now
 
 

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from nix_harden.arguments import parser
-from nix_harden.checks import CHECKS, REASONS
-from nix_harden.policy import FILE_RULES, NEEDED_RULES, SONAME_RULES, Rule
-from nix_harden.render import LEVELS
+from nix_harden.fixup.policy import FILE_RULES, NEEDED_RULES, SONAME_RULES, Rule
+from nix_harden.loading.checks import CHECKS, REASONS
+from nix_harden.loading.render import LEVELS
 from nix_harden.settings import TABLE
 
 ROOT = Path(__file__).parents[2]

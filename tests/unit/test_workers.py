@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from nix_harden.errors import ToolError, WriteError
-from nix_harden.workers import share
+from nix_harden.fixup.workers import share
 
 ITEMS = range(40)
 
@@ -55,7 +55,7 @@ def test_none_outlives_the_first(tmp_path: Path) -> None:
     """Killed, it leaves nobody who goes on writing."""
     script = f"""
 import os, time
-from nix_harden.workers import share
+from nix_harden.fixup.workers import share
 def work(_):
     open({str(tmp_path)!r} + "/" + str(os.getpid()), "w").close()
     time.sleep(60)

@@ -1,0 +1,1 @@
+"""What the hook runs: from the outputs of a derivation to bound files, and the way back."""

@@ -1,0 +1,117 @@
+"""Where new strings go in a string table that keeps its size: into the bytes that nothing refers to; pure."""
+
+import bisect
+import itertools
+import os
+from collections.abc import Sequence
+
+from nix_harden.model import Edit, Field, PathAction, StringTable, Use, Write
+
+
+def place(table: StringTable, edit: Edit) -> tuple[Write, ...] | None:
+    """The writes that make an edit in place, or None where the free bytes do not suffice, or a tag would have to be added.
+
+    Free is what no symbol, tag or version refers to, once the old strings are out of use. New strings share tails with each other
+    and with what is there; what stays free is blanked with zeros, so that no store path is left behind in it.
+    """
+    changes = _changes(table, edit)
+    if changes is None or len(edit.needed_after) != len(edit.before.needed):
+        return None
+    if not changes:
+        return ()
+    kept = table.fixed | {field.value for field in table.fields if field not in changes} | {0}
+    free = _free(table.strings, kept)
+    buffer = bytearray(table.strings)
+    places = {b"": 0}
+    written: list[tuple[int, int]] = []
+    for text in sorted(set(changes.values()) - {b""}, key=lambda text: (-len(text), text)):
+        at = _shared(buffer, text + b"\0", free)
+        if at is None:
+            at = _take(free, len(text) + 1)
+            if at is None:
+                return None
+            buffer[at : at + len(text) + 1] = text + b"\0"
+            written.append((at, at + len(text) + 1))
+        places[text] = at
+    for start, stop in free:
+        if buffer.count(0, start, stop) != stop - start:
+            buffer[start:stop] = bytes(stop - start)
+            written.append((start, stop))
+    strings = (Write(table.offset + start, bytes(buffer[start:stop])) for start, stop in sorted(written))
+    fields = (
+        Write(field.position, places[text].to_bytes(field.size, table.byte_order))
+        for field, text in changes.items()
+        if places[text] != field.value
+    )
+    return (*strings, *fields)
+
+
+def reorder(table: StringTable, names: Sequence[str]) -> tuple[Write, ...]:
+    """The writes that bring the NEEDED of a table, which are `names` in some order, into theirs."""
+    fields = [field for field in table.fields if field.use is Use.NEEDED]
+    values = {table.string(field.value): field.value for field in fields}
+    return tuple(
+        Write(field.position, values[name].to_bytes(field.size, table.byte_order))
+        for field, name in zip(fields, names, strict=True)
+        if values[name] != field.value
+    )
+
+
+def _changes(table: StringTable, edit: Edit) -> dict[Field, bytes] | None:
+    """What each field is to lead to, for those that change; None where a string has no field."""
+    new = {Use.NEEDED: dict(edit.needed), Use.SONAME: {}, Use.RPATH: {}, Use.RUNPATH: {}}
+    new[Use.VERSION] = new[Use.NEEDED]
+    old = edit.before
+    if edit.soname is not None:
+        if old.soname is None:
+            return None
+        new[Use.SONAME] = {old.soname: edit.soname}
+    if edit.action is not PathAction.KEEP:
+        use, text = (Use.RPATH, old.rpath) if edit.rpath else (Use.RUNPATH, old.runpath)
+        new[use] = {text or "": edit.search_path}
+        if not any(field.use is use for field in table.fields):
+            return None
+    found = {}
+    for field in table.fields:
+        text = table.string(field.value)
+        if (wanted := new[field.use].get(text, text)) != text:
+            found[field] = os.fsencode(wanted)
+    return found
+
+
+def _free(strings: bytes, kept: frozenset[int]) -> list[tuple[int, int]]:
+    """The runs of bytes of which no string is made that begins at one of `kept`, in their order."""
+    sizes = map((1).__add__, map(len, strings.split(b"\0")[:-1]))  # in C: there are as many as symbols
+    starts = itertools.accumulate(sizes, initial=0)
+    found: list[tuple[int, int]] = []
+    for start in sorted(set(starts) - kept - {len(strings)}):
+        end = strings.index(b"\0", start) + 1
+        stop = min(kept.intersection(range(start, end)), default=end)
+        if found and found[-1][1] == start:
+            found[-1] = (found[-1][0], stop)
+        else:
+            found.append((start, stop))
+    return found
+
+
+def _shared(buffer: bytearray, text: bytes, free: list[tuple[int, int]]) -> int | None:
+    """Where `text` stands already in bytes that are not free."""
+    at = buffer.find(text)
+    while at >= 0:
+        # the first run that ends behind the place
+        behind = bisect.bisect_right(free, at, key=lambda run: run[1])
+        if behind == len(free) or free[behind][0] >= at + len(text):
+            return at
+        at = buffer.find(text, at + 1)
+    return None
+
+
+def _take(free: list[tuple[int, int]], size: int) -> int | None:
+    """Take bytes from the shortest run that holds so many."""
+    fitting = [run for run in free if run[1] - run[0] >= size]
+    if not fitting:
+        return None
+    start, stop = best = min(fitting, key=lambda run: (run[1] - run[0], run[0]))
+    index = free.index(best)
+    free[index : index + 1] = [(start + size, stop)] if start + size < stop else []
+    return start

@@ -1,0 +1,181 @@
+"""From values to text and JSON; decides nothing."""
+
+import os
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from nix_harden.fixup.plan import BOUND_ALREADY
+from nix_harden.fixup.policy import NEEDED_RULES
+from nix_harden.fixup.unbind import AMBIGUOUS
+from nix_harden.model import Decision, Kind, Plan, Resolution, Verdict
+from nix_harden.settings import Settings
+from nix_harden.words import count
+
+NAME = "nix-harden-needed"
+THE_LOADER = NEEDED_RULES[0].name
+# Files that nobody expects to be bound.
+EXPECTED = frozenset(("nothing dynamic", "separate debug file"))
+ADVICE = {"not found": "tried: ", "two different files": "say which with hardenNeededBind: "}
+FINDINGS = frozenset(rule.name for rule in NEEDED_RULES if rule.finding)
+
+
+def summary(plan: Plan, settings: Settings) -> Iterator[str]:
+    """One line an output that has ELF files: its libraries and programs, the names bound, what was left and why."""
+    outputs = [output.name for output in settings.outputs]
+    by_output = {name: [decision for decision in plan.decisions if decision.file.output == name] for name in outputs}
+    for name, decisions in by_output.items():
+        if decisions:
+            yield f"{NAME}: {name}: {_contents(decisions)}; {_names(decisions, settings)}{_left_alone(decisions)}"
+    if not plan.decisions:
+        yield f"{NAME}: no ELF files in {', '.join(outputs)}"
+
+
+def _contents(decisions: Sequence[Decision]) -> str:
+    kinds = Counter(decision.file.object.kind for decision in decisions)
+    counts = [count(kinds[Kind.LIBRARY], "library", "libraries"), count(kinds[Kind.PROGRAM], "program", "programs")]
+    if kinds[Kind.PLUGIN]:
+        counts.append(count(kinds[Kind.PLUGIN], "plugin", "plugins"))
+    return ", ".join(counts)
+
+
+def _names(decisions: Sequence[Decision], settings: Settings) -> str:
+    verdicts = [verdict for decision in decisions for verdict in decision.needed]
+    bound = sum(is_newly_bound(verdict) for verdict in verdicts)
+    already = sum(verdict.why == BOUND_ALREADY for verdict in verdicts)
+    bare = Counter(
+        (verdict.name, verdict.why) for verdict in verdicts if verdict.new is None and verdict.why != THE_LOADER
+    )
+    text = f"{count(bound, 'name', 'names')} {'would be bound' if settings.dry_run else 'bound'}"
+    if already:
+        text += f" ({already} already)"
+    if bare:
+        text += f", {bare.total()} left bare: {_list(bare)}"
+    return text
+
+
+def _left_alone(decisions: Sequence[Decision]) -> str:
+    skipped = [decision.skipped for decision in decisions if decision.skipped]
+    told = Counter((os.path.basename(verdict.name), verdict.why) for verdict in skipped if verdict.why not in EXPECTED)
+    return f"; {count(told.total(), 'file', 'files')} left alone: {_list(told)}" if told else ""
+
+
+def _list(reasons: Counter[tuple[str, str]]) -> str:
+    return ", ".join(f"{name} ({why})" + (f" ×{times}" if times > 1 else "") for (name, why), times in reasons.items())
+
+
+def findings(plan: Plan) -> Iterator[str]:
+    """A sentence for each name that nobody can bind without help, however many files have it."""
+    grouped: dict[tuple[str, str], list[tuple[str, str]]] = {}
+    for decision in plan.decisions:
+        for verdict in decision.needed:
+            if verdict.new is None and (verdict.why in FINDINGS or "/" in verdict.name):
+                place = (decision.file.object.path, verdict.detail)
+                grouped.setdefault((verdict.name, verdict.why), []).append(place)
+    for (name, why), places in grouped.items():
+        path, detail = places[0]
+        others = f" and in {count(len(places) - 1, 'more file', 'more files')}" if len(places) > 1 else ""
+        how = "as it is" if "/" in name else "bare"
+        advice = ADVICE.get(why, "")
+        yield f"{NAME}: warning: {path}: {name} stays {how}{others}: {why}" + (f" ({advice}{detail})" if detail else "")
+
+
+def remarks(plan: Plan, settings: Settings) -> Iterator[str]:
+    """A sentence for what is done as asked and may not be what is meant."""
+    for decision in plan.decisions:
+        for verdict in decision.needed:
+            if verdict.why == BOUND_ALREADY and verdict.detail:
+                path = decision.file.object.path
+                yield f"{NAME}: warning: {path}: is bound to {verdict.name}, though {verdict.detail} is here; `nix-harden unharden` first if that is meant"
+    needed = {name for decision in plan.decisions for name in decision.file.object.needed}
+    for name, _ in settings.bind:
+        if name not in needed:
+            yield f"{NAME}: warning: hardenNeededBind names {name}, which no file here needs"
+
+
+def written(files: int, in_place: int) -> str:
+    """How many files were written, and in which of the two ways."""
+    return f"{NAME}: {count(files, 'file', 'files')} written, {in_place} in place and {files - in_place} by patchelf"
+
+
+def still_absolute(plan: Plan) -> Iterator[str]:
+    """A sentence for each name that unharden could not make bare."""
+    for decision in plan.decisions:
+        for verdict in decision.needed:
+            if verdict.why == AMBIGUOUS:
+                path = decision.file.object.path
+                yield f"{NAME}: warning: {path}: {verdict.name} stays absolute: with {verdict.detail}, {AMBIGUOUS}"
+
+
+def reasons(plan: Plan) -> Iterator[str]:
+    """Every decision on every file, with the rule or the search that made it."""
+    for decision in plan.decisions:
+        path = decision.file.object.path
+        if decision.skipped:
+            yield f"{path}: left alone ({_because(decision.skipped)})"
+            continue
+        if decision.soname:
+            yield f"{path}: SONAME {_outcome(decision.soname)}"
+        for verdict in decision.needed:
+            yield f"{path}: NEEDED {_outcome(verdict)}"
+        yield f"{path}: search path {decision.edit.action.value if decision.edit else 'keep'} ({decision.runpath})"
+
+
+def as_json(plan: Plan) -> dict[str, Any]:
+    """The whole plan as plain values, as schemas/plan.json says."""
+    return {"version": 1, "files": [_file(decision) for decision in plan.decisions]}
+
+
+def is_newly_bound(verdict: Verdict) -> bool:
+    return verdict.new is not None and verdict.new != verdict.name
+
+
+def _because(verdict: Verdict) -> str:
+    return f"{verdict.why}: {verdict.detail}" if verdict.detail else verdict.why
+
+
+def _outcome(verdict: Verdict) -> str:
+    if verdict.new is None:
+        return f"{verdict.name or 'none'} stays ({_because(verdict)})"
+    if verdict.why == BOUND_ALREADY:
+        return f"{verdict.name} ({BOUND_ALREADY})"
+    return f"{verdict.name} -> {verdict.new} ({_because(verdict)})"
+
+
+def _file(decision: Decision) -> dict[str, Any]:
+    obj, edit = decision.file.object, decision.edit
+    # the way back searches for nothing
+    resolutions = decision.resolutions or tuple(Resolution(verdict.name, None, "") for verdict in decision.needed)
+    return {
+        "path": obj.path,
+        "links": list(decision.file.paths[1:]),
+        "output": decision.file.output,
+        "kind": obj.kind.value,
+        "abi": str(obj.abi),
+        "skipped": decision.skipped and _because(decision.skipped),
+        "soname": decision.soname and _verdict(decision.soname),
+        "needed": [
+            {**_verdict(verdict), **_trail(resolution)}
+            for verdict, resolution in zip(decision.needed, resolutions, strict=True)
+        ],
+        "search_path": {
+            "tag": "RPATH" if obj.rpath is not None and obj.runpath is None else "RUNPATH",
+            "old": obj.runpath if obj.runpath is not None else obj.rpath,
+            "action": edit.action.value if edit else "keep",
+            "new": edit.search_path if edit and edit.search_path else None,
+            "why": decision.runpath,
+        },
+    }
+
+
+def _verdict(verdict: Verdict) -> dict[str, Any]:
+    return {"old": verdict.name, "new": verdict.new, "why": verdict.why, "detail": verdict.detail}
+
+
+def _trail(resolution: Resolution) -> dict[str, Any]:
+    return {
+        "file": resolution.candidate and resolution.candidate.real,
+        "found_by": resolution.how or None,
+        "tried": [{"path": tried.path, "why": tried.why} for tried in resolution.tried],
+        "rivals": [rival.path for rival in resolution.rivals],
+    }

@@ -1,0 +1,1 @@
+"""Bind a finished program's whole object closure."""

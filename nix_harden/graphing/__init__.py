@@ -1,0 +1,1 @@
+"""What a program loads, as a picture and in words."""

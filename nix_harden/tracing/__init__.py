@@ -1,0 +1,1 @@
+"""What a loader really does at the start of a program, seen from outside."""

@@ -1,0 +1,404 @@
+"""Say what a program's loader does before the program itself begins: what it maps, looks up in vain, and how long that takes.
+
+    from nix_harden.tracing.trace import observe
+    traced = observe("/nix/store/…-hello/bin/hello")
+    traced.failed_lookups, traced.by_directory, traced.libraries, traced.seconds
+
+Nothing of the program's `main` runs: each of its starts ends at its first own instruction (`entry`). Wrappers of nixpkgs', which are
+to start another program, do run until they have.
+"""
+
+import os
+import re
+import shutil
+import signal
+import stat
+import statistics
+import tempfile
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+
+from nix_harden.elf import read_object
+from nix_harden.errors import ReadError, ToolError, UsageError
+from nix_harden.freezing.wrappers import LARGEST, interpreter, wrapped
+from nix_harden.model import Kind
+from nix_harden.process import start_beside
+from nix_harden.tracing import strace
+from nix_harden.tracing.callgrind import Instructions, instructions
+from nix_harden.tracing.entry import Process, Spent, hold
+
+MOST_WRAPPERS = 8
+LOGS = 3  # starts under strace, of which the one that was disturbed least counts
+BUDGET = 1.0  # seconds that go into measuring how long a start takes
+ROUNDS = (5, 41)  # but never fewer, nor more
+# Every loader asks for it, whatever a program needs (nixpkgs' by its second name).
+PRELOAD = ("/etc/ld.so.preload", "/etc/ld-nix.so.preload")
+CACHE = "ld.so.cache"
+NOT_GLIBC = "its loader is not glibc's, which alone can say"
+NO_LOADER = "it has no loader"
+# What loaders look for below each directory of a search path: libraries for some processors (glibc, elf/dl-hwcaps.c, and before 2.37
+# the legacy subdirectories).
+VARIANTS = re.compile(r"(?:/glibc-hwcaps(?:/[^/]+)?|/tls|/haswell|/avx512_1|/xeon_phi|/x86_64)+$")
+# strace tells a path that is to be filtered by on its command line, whose length is limited; execve(2) has 2 MiB at least.
+MOST_PATHS = 1_000_000
+DELAY = re.compile(r"(\d+(?:\.\d+)?) ?(us|µs|ms|s)")
+UNITS = {"us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0}
+STATISTICS = re.compile(
+    r"total startup time in dynamic loader: (?P<total>\d+) cycles"
+    r".*?time needed for relocation: (?P<relocation>\d+) cycles"
+    r".*?number of relocations: (?P<symbols>\d+)"
+    r".*?number of relocations from cache: (?P<cached>\d+)"
+    r".*?number of relative relocations: (?P<relative>\d+)"
+    r".*?time needed to load objects: (?P<loading>\d+) cycles",
+    re.DOTALL,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """A program that can be traced: what was asked for, the real path of what it becomes, and how it is started.
+
+    `chain` are the wrappers on the way, and the image last.
+    """
+
+    program: str
+    argv: tuple[str, ...]
+    chain: tuple[str, ...]
+    machine: str
+    interpreter: str | None
+
+    @property
+    def image(self) -> str:
+        return self.chain[-1]
+
+
+@dataclass(frozen=True, slots=True)
+class Linking:
+    """What glibc says of its own work (ld.so(8), LD_DEBUG=statistics): shares of the loader's time, and relocations.
+
+    `loading` is the share of finding and mapping objects, `relocating` that of relocations and the symbol lookups that they need;
+    `cycles` are the loader's time as its clock has it, `symbols` counts relocations with a symbol, `cached` those that took the answer of the one before, `relative` those without.
+    """
+
+    cycles: int
+    loading: float
+    relocating: float
+    symbols: int
+    cached: int
+    relative: int
+
+
+@dataclass(frozen=True, slots=True)
+class Delayed:
+    """A start where each failed lookup took longer: the delay asked for, how many calls strace delayed, and the seconds under strace.
+
+    `found` counts those of them that found a file after all, where there were too many paths to tell them apart.
+    """
+
+    delay: float
+    calls: int
+    found: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Traced:
+    """What one program's loader does.
+
+    `calls` are the loader's own, in their order, and `later` those that constructors of libraries make before the program's first
+    instruction; `begin` and `end` are when strace saw the start begin and end, by the clock of the calls. `spent` is what each of several starts without strace took. What could not be had is None, and `why_not` says why, by field.
+    """
+
+    subject: Subject
+    calls: tuple[strace.Call, ...]
+    later: tuple[strace.Call, ...]
+    spent: tuple[Spent, ...]
+    linking: Linking | None = None
+    instructions: Instructions | None = None
+    delayed: Delayed | None = None
+    why_not: tuple[tuple[str, str], ...] = ()
+    begin: float = 0.0
+    end: float = 0.0
+
+    @property
+    def libraries(self) -> tuple[str, ...]:
+        """The files that the loader maps, in its order, without itself and the program."""
+        files = dict.fromkeys(call.file for call in self.calls if call.file and os.path.basename(call.file) != CACHE)
+        return tuple(file for file in files if file is not None)
+
+    @property
+    def failures(self) -> tuple[str, ...]:
+        """Each path that the loader looked up in vain, in its order."""
+        return tuple(call.path for call in failures(self.calls) if call.path is not None)
+
+    @property
+    def failed_lookups(self) -> int:
+        return len(self.failures)
+
+    @property
+    def by_directory(self) -> Mapping[str, int]:
+        """How many lookups failed in each directory of a search path, the most first; its subdirectories for processors are in it."""
+        return dict(Counter(map(directory, failures(self.calls))).most_common())
+
+    @property
+    def failed_opens(self) -> int:
+        """How many of the failed lookups were to open a file; the rest ask whether a file or directory is there."""
+        return sum(self.by_name.values())
+
+    @property
+    def by_name(self) -> Mapping[str, int]:
+        """How many times a file of each name could not be opened, the most first: what is still searched for."""
+        opens = (call for call in failures(self.calls) if call.name.startswith("open"))
+        return dict(Counter(os.path.basename(call.path or "") for call in opens).most_common())
+
+    @property
+    def by_call(self) -> Mapping[str, int]:
+        """How many system calls of each name the loader makes, the most first."""
+        return dict(Counter(call.name for call in self.calls).most_common())
+
+    @property
+    def times(self) -> tuple[float, ...]:
+        """The seconds of each start without strace."""
+        return tuple(each.seconds for each in self.spent)
+
+    @property
+    def seconds(self) -> float:
+        """The median of `times`."""
+        return statistics.median(self.times)
+
+    @property
+    def processor_seconds(self) -> float | None:
+        """The median of the seconds on a processor, which what else the machine does changes little; None where the kernel does not say."""
+        known = [each.processor for each in self.spent if each.processor is not None]
+        return statistics.median(known) if known else None
+
+
+def observe(
+    program: str,
+    args: Sequence[str] = (),
+    *,
+    image: str | None = None,
+    delay: float | None = None,
+    count_instructions: bool = False,
+) -> Traced:
+    """Start a program several times, and stop it each time before it does anything itself.
+
+    `args` matter to wrappers and to constructors of libraries alone. `image` is what the process becomes, where `program` is a script or
+    launcher that is no wrapper of nixpkgs'. `delay` is in seconds. Raises UsageError where `program` is none
+    that can be traced, ToolError where strace is not there or the program does not start.
+    """
+    (traced,) = observe_all([subject(program, args, image)], delay=delay, count_instructions=count_instructions)
+    return traced
+
+
+def observe_all(
+    subjects: Sequence[Subject], *, delay: float | None = None, count_instructions: bool = False
+) -> tuple[Traced, ...]:
+    """Trace several programs; the starts that are timed alternate between them, so that whatever else the machine does meets all."""
+    logs = [
+        min((_log(subject) for _ in range(LOGS)), key=lambda seen: seen[0].end - seen[0].begin) for subject in subjects
+    ]
+    found = []
+    for subject, (log, loader), spent in zip(subjects, logs, _timed(subjects), strict=True):
+        traced = Traced(subject, *split(log.calls, loader), spent, begin=log.begin, end=log.end)
+        asked: dict[str, Linking | Instructions | str] = {"linking": _linking(subject)}
+        if count_instructions:
+            is_glibc = isinstance(asked["linking"], Linking)
+            asked["instructions"] = instructions(subject.image, subject.machine) if is_glibc else NOT_GLIBC
+        why_not = tuple((field, answer) for field, answer in asked.items() if isinstance(answer, str))
+        values = {field: answer for field, answer in asked.items() if not isinstance(answer, str)}
+        traced = replace(traced, why_not=why_not, **values)  # type: ignore[arg-type]
+        found.append(traced if delay is None else replace(traced, delayed=_delayed(traced, delay)))
+    return tuple(found)
+
+
+def subject(program: str, args: Sequence[str] = (), image: str | None = None) -> Subject:
+    """What is to be traced: `program` is searched for in PATH where it has no slash.
+
+    `image` is the file that its process becomes, for a script or launcher that is no wrapper of nixpkgs'. Raises UsageError, ReadError,
+    MalformedElf.
+    """
+    path = program if "/" in program else shutil.which(program)
+    if path is None:
+        raise UsageError(program, "is no program in PATH; say its path")
+    chain = tuple(_chain(os.path.abspath(path)) if image is None else (_checked(path)[0], _checked(image)[0]))
+    found = read_object(chain[-1])
+    if found is None:
+        raise UsageError(chain[-1], "is no ELF file, and no wrapper of nixpkgs' that starts one; say an ELF program")
+    if found.kind in (Kind.LIBRARY, Kind.PLUGIN):
+        raise UsageError(chain[-1], "is a shared library, which is not started; say a program that uses it")
+    return Subject(os.path.abspath(path), (program, *args), chain, found.abi.machine, found.interpreter)
+
+
+def _chain(path: str) -> Iterator[str]:
+    """The real paths of a program and of those that it starts as a wrapper does."""
+    for _ in range(MOST_WRAPPERS):
+        path, data = _checked(path)
+        yield path
+        inner = wrapped(data)
+        if inner is None:
+            if data.startswith(b"#!"):
+                advice = f"trace its interpreter {interpreter(data)}, or say with --image what it becomes"
+                raise UsageError(path, f"is a script, and no wrapper of nixpkgs'; {advice}")
+            return
+        path = inner
+    raise UsageError(path, f"more than {MOST_WRAPPERS} wrappers start each other")
+
+
+def _checked(path: str) -> tuple[str, bytes]:
+    """The real path of a program, and its first bytes. Raises UsageError where it is none that can be traced, ReadError."""
+    try:
+        path = os.path.realpath(path, strict=True)
+        status = os.stat(path)
+        if not stat.S_ISREG(status.st_mode):
+            raise UsageError(path, "is no file; say a program")
+        if not os.access(path, os.X_OK):
+            raise UsageError(path, "may not be executed; say a program")
+        if status.st_mode & (stat.S_ISUID | stat.S_ISGID) or "security.capability" in os.listxattr(path):
+            problem = "has set-user-ID, set-group-ID or capabilities, which the kernel takes from a traced program"
+            advice = "trace a copy without, whose loader trusts other paths"
+            raise UsageError(path, f"{problem}, so that what it shows would mislead; {advice}")
+        with open(path, "rb") as file:
+            return path, file.read(LARGEST)
+    except FileNotFoundError:
+        raise UsageError(path, "is not there; say a program") from None
+    except OSError as error:
+        raise ReadError(path, error.strerror or str(error)) from error
+
+
+def parse_delay(text: str) -> float:
+    """Seconds, from a number with the unit us, ms or s. Raises UsageError."""
+    match = DELAY.fullmatch(text)
+    if match is None or not float(match[1]):
+        raise UsageError("--delay", f"{text!r} is no time; say a number with its unit, us, ms or s, such as 1ms")
+    return float(match[1]) * UNITS[match[2]]
+
+
+def split(
+    calls: Sequence[strace.Call], loader: tuple[int, int] | None
+) -> tuple[tuple[strace.Call, ...], tuple[strace.Call, ...]]:
+    """The calls that the loader makes until all is loaded and relocated, and those that follow.
+
+    The first call that is made from elsewhere than the loader's own code ends its work: glibc initializes libc.so.6 then, and after that
+    runs constructors, which may have it load more by dlopen. musl's code is one file with its C library, and runs constructors
+    only after the program's first instruction, so that every call before that is the loader's.
+    """
+    if loader is None:
+        return (), tuple(calls)
+    begin, end = loader
+    place = next((place for place, call in enumerate(calls) if not begin <= call.address < end), len(calls))
+    return tuple(calls[:place]), tuple(calls[place:])
+
+
+def failures(calls: Iterable[strace.Call]) -> Iterator[strace.Call]:
+    """The lookups that failed, but for those that every loader makes."""
+    return (call for call in calls if call.is_failed_lookup and call.path not in PRELOAD)
+
+
+def directory(call: strace.Call) -> str:
+    """The directory of a search path that a lookup belongs to.
+
+    A library is opened; what is asked for in another way is whether a directory is there at all (glibc, open_path in elf/dl-load.c).
+    """
+    path = call.path or ""
+    return VARIANTS.sub("", os.path.dirname(path) if call.name.startswith("open") else path) or "/"
+
+
+def read_statistics(text: str) -> Linking | None:
+    """The last answer of LD_DEBUG=statistics in what a loader wrote, or None where there is none."""
+    found = None
+    for match in STATISTICS.finditer(text):
+        number = {name: int(value) for name, value in match.groupdict().items()}
+        total = number["total"] or 1
+        found = Linking(
+            number["total"],
+            number["loading"] / total,
+            number["relocation"] / total,
+            number["symbols"],
+            number["cached"],
+            number["relative"],
+        )
+    return found
+
+
+def _hold(subject: Subject, environ: Mapping[str, str] | None = None) -> AbstractContextManager[Process]:
+    return hold(subject.argv, subject.program, subject.image, subject.machine, dict(os.environ) | dict(environ or {}))
+
+
+def _log(subject: Subject, options: Sequence[str] = ()) -> tuple[strace.Log, tuple[int, int] | None]:
+    """A start under strace: what it wrote, and the addresses of the loader."""
+    tool = shutil.which("strace")
+    if tool is None:
+        raise ToolError(
+            "strace", "is not there; install it (in Nix: pkgs.strace), as it is what sees the loader's calls"
+        )
+    with tempfile.TemporaryDirectory(prefix="nix-harden-") as place, _hold(subject) as held:
+        file = os.path.join(place, "log")
+        argv = [tool, *strace.OPTIONS, "-o", file, *options, "-p", str(held.pid)]
+        held.release()
+        beside = start_beside(argv, f"Process {held.pid} attached")
+        try:
+            os.kill(held.pid, signal.SIGCONT)
+            held.wait()
+        finally:
+            beside.end()
+        with open(file, encoding="utf-8", errors="surrogateescape") as log:
+            return strace.parse(log), held.loader
+
+
+def _timed(subjects: Sequence[Subject]) -> list[tuple[Spent, ...]]:
+    """What each program's starts take, in rounds."""
+    least, most = ROUNDS
+    rounds: list[list[Spent]] = []
+    seconds = 0.0
+    while len(rounds) < least or (len(rounds) < most and seconds < BUDGET * len(subjects)):
+        rounds.append([_time(subject) for subject in subjects])
+        seconds += sum(each.seconds for each in rounds[-1])
+    return [tuple(spent) for spent in zip(*rounds, strict=True)]
+
+
+def _time(subject: Subject) -> Spent:
+    with _hold(subject) as held:
+        return held.run()
+
+
+def _linking(subject: Subject) -> Linking | str:
+    """What glibc says of its work, in the start that was disturbed least, or why it says nothing."""
+    if subject.interpreter is None:
+        return NO_LOADER
+    found = []
+    for _ in range(LOGS):
+        answer = _ask_linking(subject)
+        if isinstance(answer, str):
+            return answer
+        found.append(answer)
+    return min(found, key=lambda each: each.cycles)
+
+
+def _ask_linking(subject: Subject) -> Linking | str:
+    with tempfile.TemporaryDirectory(prefix="nix-harden-") as place:
+        file = os.path.join(place, "statistics")
+        with _hold(subject, {"LD_DEBUG": "statistics", "LD_DEBUG_OUTPUT": file}) as held:
+            held.run()
+            try:
+                with open(f"{file}.{held.pid}", encoding="utf-8", errors="replace") as written:
+                    found = read_statistics(written.read())
+            except FileNotFoundError:
+                return NOT_GLIBC
+    return found or "its loader's statistics have another form"
+
+
+def _delayed(traced: Traced, delay: float) -> Delayed:
+    """A start where strace delays the lookups that failed in the run before."""
+    names = sorted({call.name for call in failures(traced.calls)})
+    paths = list(dict.fromkeys(traced.failures))
+    if not paths:
+        log, _ = _log(traced.subject, ["--trace=none"])
+        return Delayed(delay, 0, 0, log.end - log.begin)
+    wanted = [word for path in paths for word in ("-P", path)] if sum(map(len, paths)) < MOST_PATHS else []
+    inject = f"--inject={','.join(names)}:delay_exit={round(delay * 1e6)}"
+    log, _ = _log(traced.subject, [f"--trace={','.join(names)}", inject, *wanted])
+    slow = [call for call in log.calls if call.delayed]
+    return Delayed(delay, len(slow), sum(call.error is None for call in slow), log.end - log.begin)
