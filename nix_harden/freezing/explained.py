@@ -1,5 +1,6 @@
 """A proven order of libraries, in words and for scripts; decides nothing."""
 
+import os
 from collections.abc import Iterator
 from typing import Any
 

@@ -375,7 +375,7 @@ def test_what_fails_after_the_copies_takes_them_away(store: Store, wide: Path) -
     out.mkdir()
     words = ["freeze", str(wide), "-o", str(out / "app"), "--closure", str(directory)]
     code = (
-        "import os, sys\nfrom nix_harden import write\nfrom nix_harden.cli import main\n"
+        "import os, sys\nfrom nix_harden.fixup import write\nfrom nix_harden.cli import main\n"
         "real = os.replace\n"
         f"def replace(a, b):\n    if str(b) == {str(out / 'app')!r}: raise OSError(28, 'No space left on device')\n    real(a, b)\n"
         "write.os.replace = replace\nmain(sys.argv[1:])\n"

@@ -72,7 +72,7 @@ def test_the_wheel_brings_them_the_schemas_and_the_page(tmp_path: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     for place in shell.files():
         assert any(name.endswith(f".data/data/share/{place}") for name in names)
-    for directory in ("schemas", "pages"):
+    for directory in ("schemas", "reporting/pages", "tracing/pictures"):
         for path in (REPOSITORY / "nix_harden" / directory).iterdir():
             assert f"nix_harden/{directory}/{path.name}" in names
 
