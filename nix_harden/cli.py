@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NoReturn
 from nix_harden.arguments import parse
 from nix_harden.errors import HardenError, SeveralErrors, UsageError
 from nix_harden.model import Edit, Output
+from nix_harden.progress import shown_on
 from nix_harden.settings import Settings, from_environ, require_outputs
 from nix_harden.words import count, printable
 
@@ -127,14 +128,15 @@ def audit(arguments: "Namespace") -> int:
     from nix_harden.loading.checks import fails, parse_fail_on
 
     fail_on = parse_fail_on(arguments.fail_on)
-    done = run(
-        arguments.paths,
-        store=os.path.normpath(os.environ.get("NIX_STORE") or "/nix/store"),
-        loader=arguments.loader,
-        compare_real=arguments.compare,
-        jobs=arguments.jobs or len(os.sched_getaffinity(0)),
-        progress=render.progress_on(sys.stderr),
-    )
+    with shown_on(sys.stderr) as progress:
+        done = run(
+            arguments.paths,
+            store=os.path.normpath(os.environ.get("NIX_STORE") or "/nix/store"),
+            loader=arguments.loader,
+            compare_real=arguments.compare,
+            jobs=arguments.jobs or len(os.sched_getaffinity(0)),
+            progress=progress,
+        )
     if arguments.json or arguments.sarif:
         print(json.dumps(render.as_sarif(done) if arguments.sarif else render.as_json(done), indent=2))
     else:
@@ -171,12 +173,14 @@ def freeze(arguments: "Namespace") -> int:
     options = {"also": arguments.also, "observed": observed}
     ordering, told = None, None
     if writes:
-        if arguments.closure is not None:
-            done = freeze_closure(
-                arguments.program, arguments.output, arguments.closure, relative=arguments.relative, **options
-            )
-        else:
-            done = run(arguments.program, arguments.output, order=order, leave=arguments.leave, **options)
+        with shown_on(sys.stderr) as progress:
+            progress(0, 0, arguments.program)
+            if arguments.closure is not None:
+                done = freeze_closure(
+                    arguments.program, arguments.output, arguments.closure, relative=arguments.relative, **options
+                )
+            else:
+                done = run(arguments.program, arguments.output, order=order, leave=arguments.leave, **options)
         for line in frozen.text(done):
             _say(f"nix-harden: {line}")
         ordering, told = done.ordering, frozen.as_json(done)
@@ -194,7 +198,6 @@ def graph(arguments: "Namespace") -> int:
     """Look, leave out, draw, say."""
     from nix_harden.graphing import graph as run
     from nix_harden.graphing.draw import Size, Style, said
-    from nix_harden.loading import render
 
     form = run.form_of(arguments.output, arguments.format)
     style = Style(arguments.cluster, Size(arguments.size) if arguments.size else None)
@@ -202,10 +205,12 @@ def graph(arguments: "Namespace") -> int:
         raise UsageError("--depth", "is a number of edges, 0 or more")
     store = os.path.normpath(os.environ.get("NIX_STORE") or "/nix/store")
     look = run.look_at_store_paths if arguments.store_paths else run.look
-    progress = render.progress_on(sys.stderr)
-    whole = look(arguments.paths, store=store, loader=arguments.loader, progress=progress)
-    shown = run.choose(whole, arguments.why, arguments.depth, all_arrows=arguments.all_edges)
-    run.write(run.draw(shown, style, form), arguments.output)
+    with shown_on(sys.stderr) as progress:
+        whole = look(arguments.paths, store=store, loader=arguments.loader, progress=progress)
+        shown = run.choose(whole, arguments.why, arguments.depth, all_arrows=arguments.all_edges)
+        progress(0, 0, f"{len(shown.vertices)} files, drawn as {form}")
+        drawn = run.draw(shown, style, form)
+    run.write(drawn, arguments.output)
     for line in said(whole, shown, form):
         _say(f"nix-harden: {line}")
     return DONE
@@ -231,7 +236,6 @@ def why(arguments: "Namespace") -> int:
 def report(arguments: "Namespace") -> int:
     """Gather, draw, write, say."""
     from nix_harden.files import put
-    from nix_harden.loading import render
     from nix_harden.reporting import html
     from nix_harden.reporting.page import page, verdict
     from nix_harden.reporting.survey import survey
@@ -239,21 +243,20 @@ def report(arguments: "Namespace") -> int:
     if not arguments.output and not arguments.json:
         raise UsageError("--output", "is missing: say where the page goes, or --json")
     settings = from_environ(os.environ, {})
-    progress = render.progress_on(sys.stderr)
-    found = survey(
-        arguments.paths,
-        store=settings.store,
-        loader=arguments.loader,
-        compare=arguments.compare,
-        watching=arguments.watch,
-        jobs=arguments.jobs or len(os.sched_getaffinity(0)),
-        progress=progress,
-    )
-    values = page(found, settings)
+    with shown_on(sys.stderr) as progress:
+        found = survey(
+            arguments.paths,
+            store=settings.store,
+            loader=arguments.loader,
+            compare=arguments.compare,
+            watching=arguments.watch,
+            jobs=arguments.jobs or len(os.sched_getaffinity(0)),
+            progress=progress,
+        )
+        values = page(found, settings)
+        progress(0, 0, "the picture, by Graphviz")
+        drawing, why_not = _drawing(found.picture) if arguments.output else (None, "")
     if arguments.output:
-        progress(0, 1, "picture, by Graphviz")
-        drawing, why_not = _drawing(found.picture)
-        progress(1, 1, "")
         if drawing is None:
             _say(f"nix-harden: warning: the page has no picture: {why_not}")
         put(arguments.output, html.render(values, drawing, why_not).encode())
@@ -284,7 +287,9 @@ def trace(arguments: "Namespace") -> int:
     subjects = [subject(arguments.program, arguments.args, arguments.image)]
     if arguments.against:
         subjects.insert(0, subject(arguments.against, arguments.args))
-    found = observe_all(subjects, delay=delay, count_instructions=arguments.instructions)
+    with shown_on(sys.stderr) as progress:
+        progress(0, 0, arguments.program)
+        found = observe_all(subjects, delay=delay, count_instructions=arguments.instructions)
     if arguments.svg:
         from nix_harden.files import put
         from nix_harden.tracing.chart import draw

@@ -39,11 +39,12 @@ from nix_harden.graphing.picture import (
     vertex_id,
     within,
 )
-from nix_harden.loading.audit import DiskReader, Loaders, Progress, elf_files
+from nix_harden.loading.audit import DiskReader, Loaders, elf_files
 from nix_harden.loading.checks import store_path
 from nix_harden.loading.loader import Found, Graph, Loader, Reader, Unloadable, walk
 from nix_harden.model import Kind
 from nix_harden.process import feed
+from nix_harden.progress import Progress, quietly
 
 MANY_ARROWS = 60  # from here on, those that longer ways imply are left out
 FORMS = {
@@ -61,17 +62,13 @@ SECONDS = 600.0  # Graphviz takes seconds for hundreds of libraries, and minutes
 MOST_WRAPPERS = 8
 
 
-def _quietly(done: int, total: int, path: str) -> None:
-    """Tell nobody."""
-
-
-def look(roots: Sequence[str], *, store: str, loader: str | None = None, progress: Progress = _quietly) -> Picture:
+def look(roots: Sequence[str], *, store: str, loader: str | None = None, progress: Progress = quietly) -> Picture:
     """The picture of what the programs and libraries at and below `roots` load. Raises NotDrawn and ReadError."""
     graphs = read(roots, loader=loader, progress=progress)
     return picture(graphs, measure(graphs), store)
 
 
-def read(roots: Sequence[str], *, loader: str | None = None, progress: Progress = _quietly) -> tuple[Graph, ...]:
+def read(roots: Sequence[str], *, loader: str | None = None, progress: Progress = quietly) -> tuple[Graph, ...]:
     """The graph of every dynamic ELF file at and below `roots`, programs first; a wrapper of nixpkgs' means what it starts.
 
     `loader` is that of libraries, instead of the one beside the C library which they find; `progress` is told how many files of a root
@@ -171,7 +168,7 @@ def render(drawn: Picture, style: Style, form: str) -> bytes:
 
 
 def look_at_store_paths(
-    roots: Sequence[str], *, store: str, loader: str | None = None, progress: Progress = _quietly
+    roots: Sequence[str], *, store: str, loader: str | None = None, progress: Progress = quietly
 ) -> Picture:
     """The picture of the store paths that hold `roots` and of all that they refer to, which is what their files name, as Nix has it.
 

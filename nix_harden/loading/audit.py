@@ -32,6 +32,7 @@ from nix_harden.loading.loader import (
 )
 from nix_harden.model import Abi, Kind, Loadable, Object
 from nix_harden.process import Answer, ask
+from nix_harden.progress import Progress
 from nix_harden.search import LIB_TOKEN
 
 SYSTEM_DIRECTORIES = re.compile(rb"(?<![\x20-\x7e])((?:/[\x21-\x7e]+/\0)+)")
@@ -430,9 +431,6 @@ def _files(top: str) -> Iterator[str]:
         directories.sort(key=os.fsencode)
         for name in sorted(names, key=os.fsencode):
             yield os.path.join(directory, name)
-
-
-Progress = Callable[[int, int, str], None]
 
 
 def audit(

@@ -1,15 +1,13 @@
 """An audit as text, JSON and SARIF 2.1.0; decides nothing."""
 
 import os
-import shutil
-import time
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any, TextIO
 from urllib.parse import quote
 
 from nix_harden import __version__
-from nix_harden.loading.audit import Audit, Progress
+from nix_harden.loading.audit import Audit
 from nix_harden.loading.checks import CHECKS, Finding, Severity
 from nix_harden.words import count, printable
 
@@ -129,20 +127,3 @@ def _location(path: str) -> dict[str, Any]:
 def has_colours(stream: TextIO) -> bool:
     """Whether to colour: on a terminal that can, unless NO_COLOR says anything (https://no-color.org)."""
     return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
-
-
-def progress_on(stream: TextIO) -> Progress:
-    """A progress line on a terminal, from the first second on; it is wiped out at the end."""
-    begin = last = time.monotonic()
-
-    def tell(done: int, total: int, path: str) -> None:
-        nonlocal last
-        now = time.monotonic()
-        if not stream.isatty() or now - begin < 1 or (now - last < 0.1 and path):
-            return
-        last = now
-        width = shutil.get_terminal_size().columns - 1
-        stream.write("\r\x1b[K" + (printable(f"{done} of {total} {path}")[:width] if path else ""))
-        stream.flush()
-
-    return tell

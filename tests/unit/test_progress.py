@@ -1,10 +1,11 @@
-"""The audit's progress line: on a terminal, from the first second on, and gone at the end."""
+"""The bar for what takes longer than a second: on a terminal, from the first second on, and gone at the end."""
 
 import io
+import time
 
 import pytest
 
-from nix_harden.loading import render
+from nix_harden import progress
 
 
 class Terminal(io.StringIO):
@@ -14,44 +15,68 @@ class Terminal(io.StringIO):
         return True
 
 
+@pytest.fixture(autouse=True)
+def plain_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "80")
+
+
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    now = [100.0]
-    monkeypatch.setattr("nix_harden.loading.render.time.monotonic", lambda: now[0])
-    return now
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "SECONDS", 0.0)
 
 
-def test_nothing_is_said_within_the_first_second(clock: list[float]) -> None:
+def drawn(stream: io.StringIO, what: str) -> None:
+    until = time.monotonic() + 20
+    while what not in stream.getvalue():
+        assert time.monotonic() < until, stream.getvalue()
+        time.sleep(0.01)
+
+
+def test_nothing_is_drawn_within_the_first_second() -> None:
     stream = Terminal()
-    tell = render.progress_on(stream)
-    clock[0] += 0.9
-    tell(1, 2, "/nix/store/a")
-    tell(2, 2, "")
+    with progress.shown_on(stream) as tell:
+        tell(1, 2, "/nix/store/a")
     assert stream.getvalue() == ""
 
 
-def test_a_line_is_drawn_over_the_last_and_wiped_out_at_the_end(clock: list[float]) -> None:
+@pytest.mark.usefixtures("soon")
+def test_a_bar_says_how_much_is_done_and_is_wiped_out_at_the_end() -> None:
     stream = Terminal()
-    tell = render.progress_on(stream)
-    clock[0] += 1.5
-    tell(1, 3, "/nix/store/a")
-    clock[0] += 0.05
-    tell(2, 3, "/nix/store/too-soon")
-    tell(3, 3, "")
-    assert stream.getvalue() == "\r\x1b[K1 of 3 /nix/store/a\r\x1b[K"
+    with progress.shown_on(stream) as tell:
+        tell(1, 3, "/nix/store/a")
+        drawn(stream, "1 of 3 /nix/store/a")
+    assert stream.getvalue().endswith("\x1b[2K")  # EL, ECMA-48
 
 
-def test_no_escape_sequence_of_a_name_reaches_the_terminal(clock: list[float]) -> None:
+@pytest.mark.usefixtures("soon")
+def test_it_is_wiped_out_before_an_error_is_told() -> None:
     stream = Terminal()
-    tell = render.progress_on(stream)
-    clock[0] += 2
-    tell(1, 1, "/nix/store/\x1b[31m")
-    assert stream.getvalue().count("\x1b") == 1
+
+    def fail() -> None:
+        with progress.shown_on(stream) as tell:
+            tell(0, 0, "here")
+            drawn(stream, "here")
+            raise ValueError("told")
+
+    with pytest.raises(ValueError, match="told"):
+        fail()
+    assert stream.getvalue().endswith("\x1b[2K")
 
 
-def test_a_file_gets_no_progress(clock: list[float]) -> None:
+@pytest.mark.usefixtures("soon")
+def test_no_escape_sequence_or_markup_of_a_name_reaches_the_terminal() -> None:
+    stream = Terminal()
+    with progress.shown_on(stream) as tell:
+        tell(1, 1, "/nix/store/\x1b[31m[red]a")
+        drawn(stream, "\\x1b[31m[red]a")
+    assert "\x1b[31m[red]" not in stream.getvalue()
+
+
+@pytest.mark.usefixtures("soon")
+def test_a_file_gets_no_bar() -> None:
     stream = io.StringIO()
-    tell = render.progress_on(stream)
-    clock[0] += 5
-    tell(1, 2, "/nix/store/a")
+    with progress.shown_on(stream) as tell:
+        tell(1, 2, "/nix/store/a")
+        time.sleep(0.2)
     assert stream.getvalue() == ""

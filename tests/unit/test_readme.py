@@ -18,6 +18,7 @@ README = (ROOT / "README.md").read_text()
 RUN_BY = {
     "make demo": ".ci/run",
     "make test": ".ci/run",
+    "make bench": "tests/bench/test_startup.py",
     "make distro": "tests/real/test_distro.py",
     "nix build .#checks": "tests/nix/test_checks.py",
     "nix build .#checks --override-input nixpkgs path:./nix/hostpkgs --no-write-lock-file": "tests/nix/test_checks.py",
