@@ -98,7 +98,7 @@ REAL = {
         ("-loglevel", "quiet", "-f", "s16le", "-i", "pipe:0", "-f", "null", "-"),
         ("libsndio.so.7.0",),
     ),
-    "convert": Real("imagemagick-6.q16", "bin/convert-im6.q16", ("-version",), ("-size", "1x1", "rgba:-", "null:")),
+    "convert": Real("imagemagick-6.q16", "bin/convert-im6.q16", ("-version",), ("-", "null:")),
     "git": Real("git", "bin/git", ("--version",), ("hash-object", "--stdin")),
 }
 
