@@ -153,7 +153,8 @@ def harden(way: Way, store: Path, words: Sequence[str]) -> float:
 def lift(searching: Bound, order: str, leave: Sequence[str] = ()) -> Bound:
     """A copy of the unhardened program beside it that names all that it loads, in an order of freeze --order."""
     program = searching.program
-    path = program.path.with_name(f"{program.path.name}-{order}")
+    path = program.path.parent / order / program.path.name  # git is another program under another name
+    path.parent.mkdir()
     options = ["--order", order, *(word for name in leave for word in ("--leave", name))]
     begin = time.perf_counter()
     done = subprocess.run(
