@@ -8,6 +8,10 @@
   # of derivations that say no hardenNeededMode themselves
   mode ? "soname",
 }:
+let
+  # so that no derivation that is hardened waits for templates and terminals
+  program = nix-harden.override { forPeople = false; };
+in
 makeSetupHook
   {
     name = "nix-harden-needed-hook";
@@ -24,7 +28,7 @@ makeSetupHook
   (
     runCommand "nix-harden-needed.sh" { } (
       ''
-        ${nix-harden}/bin/nix-harden hook --program ${nix-harden}/bin/nix-harden > $out
+        ${nix-harden}/bin/nix-harden hook --program ${program}/bin/nix-harden > $out
       ''
       + lib.optionalString (mode != "soname") ''
         echo 'hardenNeededMode=''${hardenNeededMode-${mode}}' >> $out

@@ -1,15 +1,21 @@
-# The program that the hook runs. Its Python starts isolated: what a build sets in PYTHONPATH is not for it.
+# The program, for people or for the hook. Its Python starts isolated: what a build sets in PYTHONPATH is not for it.
 {
   lib,
   stdenv,
   python3,
   patchelf,
+  # with what draws, fills in templates, completes in shells and explains; a build needs nothing of it
+  forPeople ? true,
 }:
 let
-  python = python3.withPackages (packages: [
-    packages.jinja2
-    packages.rich
-  ]);
+  python =
+    if forPeople then
+      python3.withPackages (packages: [
+        packages.jinja2
+        packages.rich
+      ])
+    else
+      python3;
   # what makes completions and the man page, and is not needed afterwards
   shell = python3.withPackages (packages: [
     packages.shtab
@@ -60,7 +66,11 @@ stdenv.mkDerivation {
     main()
     END
     chmod +x "$out/bin/nix-harden"
+  ''
+  + lib.optionalString forPeople ''
     PYTHONPATH=$library PYTHONDONTWRITEBYTECODE=1 ${shell}/bin/python3 -m nix_harden.shell "$out/share"
+  ''
+  + ''
     runHook postInstall
   '';
 
