@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from nix_harden.fixup.catalog import Catalog
-from nix_harden.model import Candidate, Object, Resolution, Tried
+from nix_harden.model import Candidate, File, Object, Resolution, Tried
 from nix_harden.search import Place, expand, is_pure, own_text, places, platforms
 from nix_harden.settings import Settings
 
@@ -40,6 +40,13 @@ def resolve(obj: Object, origin: str, name: str, catalog: Catalog, settings: Set
             single = found[0] if len(found) == 1 else None
             return Resolution(name, single, how, False, own.impure, tuple(tried), () if single else found)
     return Resolution(name, None, "", False, own.impure, tuple(tried))
+
+
+def resolve_any(obj: Object, origin: str, name: str, catalog: Catalog, settings: Settings) -> Resolution:
+    """`resolve` for a bare name, `resolve_path` for one with a slash."""
+    if "/" not in name:
+        return resolve(obj, origin, name, catalog, settings)
+    return resolve_path(obj, origin, name, catalog, settings)
 
 
 def resolve_path(obj: Object, origin: str, name: str, catalog: Catalog, settings: Settings) -> Resolution:
@@ -118,3 +125,15 @@ def _among(paths: Iterable[str], obj: Object, catalog: Catalog, tried: list[Trie
             case Tried() as refusal:
                 tried.append(refusal)
     return tuple(found.values())
+
+
+def cycle(file: File, resolution: Resolution, catalog: Catalog, settings: Settings) -> str | None:
+    """The two outputs that a new binding would make refer to each other; one that the search path names is not new."""
+    candidate = resolution.candidate
+    if candidate is None or resolution.own:
+        return None
+    for output in settings.outputs:
+        inside = candidate.bound == output.path or candidate.bound.startswith(output.path + "/")
+        if inside and output.name != file.output and catalog.closes_cycle(file.output, output.name):
+            return f"{file.output} to {output.name} by {candidate.bound}, and back"
+    return None

@@ -1,0 +1,142 @@
+"""What becomes of an object's search path once its names are decided: kept, shortened, emptied, or given directories back; pure."""
+
+import os
+from collections.abc import Iterator, Sequence
+
+from nix_harden.fixup.catalog import Catalog
+from nix_harden.fixup.resolve import LOADER_DIRECTORY, cycle, resolve, resolve_any
+from nix_harden.model import ABSENT, Candidate, File, Object, PathAction, Resolution, Tried, Verdict
+from nix_harden.names import DRIVERS, LOADERS
+from nix_harden.search import NUKED, is_musl, own_text, without_room
+from nix_harden.settings import Settings, matches
+
+
+def is_searched(name: str) -> bool:
+    """Whether a NEEDED makes the loader search: it has no slash, and is not the loader's own."""
+    return "/" not in name and not matches(LOADERS, name)
+
+
+def search_path(
+    file: File, needed: Sequence[Verdict], resolutions: Sequence[Resolution], catalog: Catalog, settings: Settings
+) -> tuple[PathAction, str, str]:
+    """What becomes of RPATH or RUNPATH, its new text, and why."""
+    obj = file.object
+    text, tag = own_text(obj)
+    if settings.keep_runpath:
+        return PathAction.KEEP, text, "the derivation asks for it"
+    if obj.rpath is not None and obj.runpath is not None:
+        return PathAction.KEEP, text, "the loader ignores its RPATH only while it has a RUNPATH"
+    searched = [verdict.name for verdict in needed if verdict.new is None and is_searched(verdict.name)]
+    if obj.opens_libraries or obj.notes:
+        bound = [os.path.dirname(verdict.new) for verdict in needed if verdict.new]
+        wanted = [*bound, *_opened_by_name(file, catalog, settings)]
+        found = {resolution.name for resolution in resolutions if resolution.own and resolution.candidate is not None}
+        found -= {resolution.name for resolution in resolutions if resolution.how == LOADER_DIRECTORY}
+        added = _missing(obj, text, wanted, [name for name in searched if name not in found], catalog)
+        if added and not text.startswith("@"):  # from which patchelf would read a file
+            path = ":".join([*([text] if text else []), *added])
+            return PathAction.SET, path, f"opens libraries; {tag} gets back {' '.join(added)}"
+        return PathAction.KEEP, text, "opens libraries"
+    if obj.runpath is None:
+        return PathAction.KEEP, text, "no RUNPATH" if obj.rpath is None else "RPATH stays as it is"
+    if not obj.runpath:
+        return PathAction.KEEP, text, "empty already"
+    if obj.filters:
+        return PathAction.KEEP, text, f"filter or auxiliary of {' '.join(obj.filters)}"
+    if is_musl(obj) and not _all_bound(file, needed, catalog, settings):
+        return PathAction.KEEP, text, "musl searches it for what the libraries below name, too"
+    if searched and is_musl(obj):
+        return PathAction.KEEP, text, f"bare: {' '.join(searched)}"
+    if searched:
+        rest = _where_it_may_be(obj, searched, catalog, settings)
+        action = PathAction.KEEP if rest == text else PathAction.SET if rest else PathAction.EMPTY
+        return action, rest, f"bare: {' '.join(searched)}"
+    return PathAction.EMPTY, "", "nothing is searched for any more"
+
+
+def _where_it_may_be(obj: Object, names: Sequence[str], catalog: Catalog, settings: Settings) -> str:
+    """The search path without the directories of the store that hold none of the names, nor builds of them for some processors.
+
+    The loader would try each of them first, with all its subdirectories. What a build has overwritten says which names stay bare, and stays.
+    """
+
+    def is_settled(entry: str) -> bool:
+        directory = os.path.normpath(entry)
+        return "$" not in entry and settings.in_store(directory) and not NUKED.search(entry)
+
+    def may_hold(entry: str) -> bool:
+        found = (catalog.look(os.path.join(entry, name), obj.abi) for name in names)
+        return any(each.why != ABSENT if isinstance(each, Tried) else True for each in found) or any(
+            catalog.has_variants(entry, name, obj.abi) for name in names
+        )
+
+    return ":".join(entry for entry in (obj.runpath or "").split(":") if not is_settled(entry) or may_hold(entry))
+
+
+def drop_room(obj: Object, action: PathAction, text: str, why: str, settings: Settings) -> tuple[PathAction, str, str]:
+    """The same without the entry that the hook made linkers add, where no --shrink-rpath has dropped it."""
+    rest = without_room(text, settings.store)
+    if rest == text:
+        return action, text, why
+    empty = not rest and obj.runpath is not None
+    return PathAction.EMPTY if empty else PathAction.SET, rest, why
+
+
+def _all_bound(file: File, needed: Sequence[Verdict], catalog: Catalog, settings: Settings) -> bool:
+    """Whether no library below the object searches for anything, by NEEDED or dlopen; those of the outputs, after this run."""
+    queue = [verdict.new for verdict in needed if verdict.new]
+    for name in queue:
+        below = catalog.look(name, file.object.abi)
+        obj = catalog.object(name)
+        if not isinstance(below, Candidate) or obj is None or obj.opens_libraries:
+            return False
+        own = any(below.real.startswith(output.path + "/") for output in settings.outputs)
+        for each in obj.needed:
+            if matches(LOADERS, os.path.basename(each)) or each in queue:
+                continue
+            found = resolve_any(obj, obj.directory, each, catalog, settings).candidate if own or "/" in each else None
+            if found is None:
+                return False
+            if found.bound not in queue:
+                queue.append(found.bound)
+    return True
+
+
+def _opened_by_name(file: File, catalog: Catalog, settings: Settings) -> Iterator[str]:
+    """The directories of libraries that the object opens by bare name, as far as its own search does not lead to them.
+
+    They are those which its dlopen notes name, and those whose names it holds as strings and whose SONAMEs are absolute: while one
+    was loaded under its bare SONAME, the loader answered with it and did not search.
+    """
+    obj = file.object
+    origin = os.path.dirname(file.paths[0])
+    noted = [name for note in obj.notes for name in note.sonames]
+    for name in dict.fromkeys((*noted, *catalog.mentions(obj))):
+        if "/" in name or name in obj.needed or matches((*LOADERS, *DRIVERS, *settings.exclude), name):
+            continue
+        found = resolve(obj, origin, name, catalog, settings)
+        if found.candidate is None or found.own or found.impure:
+            continue
+        if name not in noted and not is_musl(obj) and not _is_hardened(found.candidate, settings):
+            continue
+        if cycle(file, found, catalog, settings) is None:
+            yield os.path.dirname(found.candidate.bound)
+
+
+def _is_hardened(candidate: Candidate, settings: Settings) -> bool:
+    """Whether the library's SONAME is absolute, or will be once this run is done."""
+    if candidate.soname is None:
+        return False
+    own = any(candidate.bound.startswith(output.path + "/") for output in settings.outputs)
+    return os.path.isabs(candidate.soname) or (own and settings.mode == "soname")
+
+
+def _missing(obj: Object, text: str, wanted: Sequence[str], lost: Sequence[str], catalog: Catalog) -> list[str]:
+    """The directories that the search path lacks, but for those that would answer a name which is left unanswered."""
+    have = {entry.rstrip("/") for entry in text.split(":")}
+    return [
+        directory
+        for directory in dict.fromkeys(wanted)
+        if directory not in have
+        and not any(isinstance(catalog.look(os.path.join(directory, name), obj.abi), Candidate) for name in lost)
+    ]
