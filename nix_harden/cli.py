@@ -58,13 +58,15 @@ def fixup(arguments: "Namespace") -> int:
     from nix_harden.fixup import references, report
     from nix_harden.fixup.catalog import Catalog
     from nix_harden.fixup.plan import make_plan
+    from nix_harden.fixup.proof import settle
 
     settings = from_environ(os.environ, vars(arguments))
     require_outputs(settings)
     read = _read(settings)
     for error in read.unread:
         _say(f"{report.NAME}: {'error' if settings.strict else 'warning'}: {error}; left as it is")
-    plan = make_plan(read.files, Catalog(settings, read), settings)
+    catalog = Catalog(settings, read)
+    plan = settle(lambda held: make_plan(read.files, catalog, settings, held), catalog, settings, searches=False)
     if refused := tuple(references.refused(plan, references.from_environ(os.environ, settings), settings)):
         raise SeveralErrors(refused)
     warnings = list(report.findings(plan))

@@ -49,6 +49,11 @@ def read_loadable(path: str) -> Loadable | None:
     return _with_image(path, lambda image: _loadable(path, image))
 
 
+def read_wants(path: str) -> Loadable | None:
+    """The same without the strings that read like names of libraries, for which the whole file is read."""
+    return _with_image(path, lambda image: _loadable(path, image, mentions=False))
+
+
 def read_symbols(path: str) -> "Symbols | None":
     """What the object at `path` defines and looks up; answers and raises as `read_object`, and for a machine that is not in symbols.KINDS."""
     from nix_harden.freezing import symbols
@@ -206,7 +211,7 @@ def _opens_libraries(dynamic: Dynamic) -> bool:
     return bool(places) and not places.isdisjoint(dynamic.symbols)
 
 
-def _loadable(path: str, image: Image) -> Loadable:
+def _loadable(path: str, image: Image, *, mentions: bool = True) -> Loadable:
     dynamic = image.dynamic
     tags = dynamic.tags if dynamic is not None else []
     wants = tuple(
@@ -214,8 +219,8 @@ def _loadable(path: str, image: Image) -> Loadable:
     )
     flags = (dynamic.value(elf.DT_FLAGS_1) if dynamic is not None else 0) or 0
     obj = _object(path, image)
-    mentions = image.library_names() if obj.opens_libraries else ()
-    return Loadable(obj, TYPES.get(image.type, f"type {image.type:#x}"), flags, wants, mentions)
+    found = image.library_names() if mentions and obj.opens_libraries else ()
+    return Loadable(obj, TYPES.get(image.type, f"type {image.type:#x}"), flags, wants, found)
 
 
 def _dlopen_notes(image: Image) -> Iterator[DlopenNote]:

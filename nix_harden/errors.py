@@ -126,6 +126,23 @@ class CheckFailed(HardenError):
 
 
 @dataclass(eq=False)
+class WouldBreak(HardenError):
+    """A name in a program of the outputs that would lead to another file, or nowhere, and that no name left bare keeps."""
+
+    root: str
+    asker: str
+    name: str
+    was: str
+    now: str | None
+    status = 1
+
+    def __str__(self) -> str:
+        then = f"{self.now} instead of {self.was}" if self.now is not None else f"nothing instead of {self.was}"
+        advice = 'leave names out with hardenNeededExclude, or set hardenNeededMode = "needed"'
+        return f"{self.root}: in it, {self.name} of {self.asker} would lead to {then}; nothing was written: {advice}"
+
+
+@dataclass(eq=False)
 class NotFrozen(HardenError):
     """A program that cannot be frozen as it was asked for: why, and what to do instead."""
 

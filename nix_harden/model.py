@@ -2,7 +2,8 @@
 
 import enum
 import os
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 
@@ -264,6 +265,23 @@ class Edit:
         names = dict(self.needed)
         return tuple(names.get(name, name) for name in self.before.needed)
 
+    @property
+    def after(self) -> Object:
+        """What the object reads as once the edit is made."""
+        before, names = self.before, dict(self.needed)
+        runpath, rpath = before.runpath, before.rpath
+        if self.action is not PathAction.KEEP:
+            runpath, rpath = (runpath, self.search_path) if self.rpath else (self.search_path, rpath)
+        return replace(
+            before,
+            kind=Kind.LIBRARY if before.kind is Kind.PLUGIN and self.soname is not None else before.kind,
+            soname=self.soname or before.soname,
+            needed=self.needed_after,
+            runpath=runpath,
+            rpath=rpath,
+            version_files=tuple(names.get(name, name) for name in before.version_files),
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Decision:
@@ -290,3 +308,17 @@ class Plan:
     @property
     def edits(self) -> tuple[Edit, ...]:
         return tuple(decision.edit for decision in self.decisions if decision.edit is not None)
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """Names that a plan has to leave as they are, each with what would break otherwise.
+
+    `needed` are by the first path of a file and the name, `sonames` by the first path of a file.
+    """
+
+    needed: Mapping[tuple[str, str], str] = field(default_factory=dict)
+    sonames: Mapping[str, str] = field(default_factory=dict)
+
+    def __or__(self, other: "Held") -> "Held":
+        return Held({**other.needed, **self.needed}, {**other.sonames, **self.sonames})

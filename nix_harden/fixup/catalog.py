@@ -116,6 +116,7 @@ class Catalog:
         self._variants: dict[tuple[str, str], tuple[str, ...]] = {}
         self._input_places: tuple[str, ...] | None = None
         self._lib_tokens: dict[str, str] = {}
+        self._mentions: dict[str, tuple[str, ...]] = {}
         for file in read.files:
             for path in file.paths:
                 self._objects[self.real(path)] = file.object
@@ -201,7 +202,13 @@ class Catalog:
 
     def mentions(self, obj: Object) -> tuple[str, ...]:
         """The strings in an object that calls dlopen which read like names of libraries: of others they mean nothing."""
-        return read_mentions(obj.path) if obj.opens_libraries else ()
+        if obj.path not in self._mentions:
+            self._mentions[obj.path] = read_mentions(obj.path) if obj.opens_libraries else ()
+        return self._mentions[obj.path]
+
+    def interpreter(self, abi: Abi) -> str | None:
+        """The interpreter of the outputs' programs for an ABI."""
+        return self._interpreters.get(abi)
 
     def is_variant(self, path: str, abi: Abi) -> bool:
         """Whether the file at `path` is a build for some processors: one of its directories is a capability directory."""

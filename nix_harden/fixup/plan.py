@@ -14,6 +14,7 @@ from nix_harden.model import (
     Decision,
     Edit,
     File,
+    Held,
     PathAction,
     Plan,
     Resolution,
@@ -26,12 +27,12 @@ from nix_harden.settings import Settings, matches
 BOUND_ALREADY = "bound already"
 
 
-def make_plan(files: Sequence[File], catalog: Catalog, settings: Settings) -> Plan:
-    """Decide on every file.
+def make_plan(files: Sequence[File], catalog: Catalog, settings: Settings, held: Held) -> Plan:
+    """Decide on every file; what is `held` stays as it is.
 
     Raises PlanConflict where the names of one inode need different strings, UsageError where a binding fits no object.
     """
-    plan = Plan(tuple(_decide(file, catalog, settings) for file in files))
+    plan = Plan(tuple(_decide(file, catalog, settings, held) for file in files))
     for name, path in settings.bind:
         asked = [each for decision in plan.decisions for each in decision.resolutions if each.name == name]
         if asked and not any(resolution.how == "bind" for resolution in asked):
@@ -40,14 +41,14 @@ def make_plan(files: Sequence[File], catalog: Catalog, settings: Settings) -> Pl
     return plan
 
 
-def _decide(file: File, catalog: Catalog, settings: Settings) -> Decision:
+def _decide(file: File, catalog: Catalog, settings: Settings, held: Held) -> Decision:
     obj = file.object
     if fired := first(FILE_RULES, FileCase(file), settings):
         rule, detail = fired
         return Decision(file, Verdict(obj.path, None, rule.name, detail), None, (), (), "", None)
     resolutions = _resolutions(file, catalog, settings)
-    needed = tuple(_needed_verdict(file, resolution, catalog, settings) for resolution in resolutions)
-    soname = _soname_verdict(file, catalog, settings)
+    needed = tuple(_needed_verdict(file, resolution, catalog, settings, held) for resolution in resolutions)
+    soname = _soname_verdict(file, catalog, settings, held)
     action, text, why = drop_room(obj, *search_path(file, needed, resolutions, catalog, settings), settings)
     replaced = tuple(
         dict.fromkeys((verdict.name, verdict.new) for verdict in needed if verdict.new and verdict.new != verdict.name)
@@ -95,7 +96,7 @@ def _from_links(file: File, resolution: Resolution, catalog: Catalog, settings: 
     return resolution
 
 
-def _needed_verdict(file: File, resolution: Resolution, catalog: Catalog, settings: Settings) -> Verdict:
+def _needed_verdict(file: File, resolution: Resolution, catalog: Catalog, settings: Settings, held: Held) -> Verdict:
     obj, name = file.object, resolution.name
     if "/" in name:
         candidate = resolution.candidate
@@ -106,7 +107,14 @@ def _needed_verdict(file: File, resolution: Resolution, catalog: Catalog, settin
     asked_for = resolution.how == "bind" and not matches(LOADERS, name)
     if not asked_for and (
         fired := first(
-            NEEDED_RULES, NeededCase(obj, resolution, lambda: cycle(file, resolution, catalog, settings)), settings
+            NEEDED_RULES,
+            NeededCase(
+                obj,
+                resolution,
+                held.needed.get((file.paths[0], name)),
+                lambda: cycle(file, resolution, catalog, settings),
+            ),
+            settings,
         )
     ):
         rule, detail = fired
@@ -124,7 +132,7 @@ def _another(candidate: Candidate, catalog: Catalog, settings: Settings) -> str:
     return next(iter(ours.values())).path if len(ours) == 1 else ""
 
 
-def _soname_verdict(file: File, catalog: Catalog, settings: Settings) -> Verdict:
+def _soname_verdict(file: File, catalog: Catalog, settings: Settings, held: Held) -> Verdict:
     obj = file.object
     name = os.path.basename(obj.soname or "")
     entries = (os.path.join(os.path.dirname(link), name) for link in file.paths if name)
@@ -133,7 +141,7 @@ def _soname_verdict(file: File, catalog: Catalog, settings: Settings) -> Verdict
         catalog.is_variant(link, obj.abi) or catalog.has_variants(os.path.dirname(link), name, obj.abi)
         for link in file.paths
     )
-    if fired := first(SONAME_RULES, SonameCase(file, entry, variants), settings):
+    if fired := first(SONAME_RULES, SonameCase(file, entry, variants, held.sonames.get(file.paths[0])), settings):
         rule, detail = fired
         return Verdict(obj.soname or "", None, rule.name, detail)
     return Verdict(obj.soname or "", entry, BOUND_ALREADY if entry == obj.soname else "library")

@@ -12,6 +12,10 @@ from nix_harden.settings import Settings, matches
 
 Case = TypeVar("Case")
 
+ANSWERS = "answers a bare name"
+# Files of which no loader reads a name.
+NOT_LOADED = frozenset(("loader", "stub", "separate debug file", "nothing dynamic"))
+
 
 @dataclass(frozen=True)
 class Rule(Generic[Case]):
@@ -41,12 +45,14 @@ class FileCase:
 class SonameCase:
     """An object, and the entry beside it that bears its SONAME and is the same file, if any.
 
-    `variants` tells whether it is one of several builds for different processors, or has such builds beside it.
+    `variants` tells whether it is one of several builds for different processors, or has such builds beside it; `held` what a walk of
+    the programs found to break under another SONAME.
     """
 
     file: File
     entry: str | None
     variants: bool
+    held: str | None = None
 
     @property
     def object(self) -> Object:
@@ -59,10 +65,15 @@ class SonameCase:
 
 @dataclass(frozen=True)
 class NeededCase:
-    """One NEEDED of an object and what was found for it; `cycle` names the outputs that binding it would close to a circle."""
+    """One NEEDED of an object and what was found for it.
+
+    `held` says what a walk of the programs found to break once it is bound; `cycle` names the outputs that binding it would close to a
+    circle.
+    """
 
     object: Object
     resolution: Resolution
+    held: str | None = None
     cycle: Callable[[], str | None] = lambda: None
 
     @property
@@ -194,6 +205,11 @@ SONAME_RULES: tuple[Rule[SonameCase], ...] = (
         "no entry beside the file bears the SONAME and is the same file, so the loader would not find it by that path",
         lambda case, _: _when(case.entry is None, f"looked for it beside {case.file.object.path}"),
     ),
+    Rule(
+        ANSWERS,
+        "an object in sight has that name left bare, and would be answered no more, or by another file",
+        lambda case, _: case.held,
+    ),
 )
 
 NEEDED_RULES: tuple[Rule[NeededCase], ...] = (
@@ -245,6 +261,11 @@ NEEDED_RULES: tuple[Rule[NeededCase], ...] = (
             case.resolution.candidate is not None and case.resolution.candidate.variants,
             case.resolution.candidate.path if case.resolution.candidate else "",
         ),
+    ),
+    Rule(
+        ANSWERS,
+        "a program of the outputs loads an object whose name it answers, or has it answered by a file that is loaded already",
+        lambda case, _: case.held,
     ),
 )
 

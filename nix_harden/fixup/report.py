@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from nix_harden.fixup.plan import BOUND_ALREADY
-from nix_harden.fixup.policy import NEEDED_RULES
+from nix_harden.fixup.policy import ANSWERS, NEEDED_RULES
 from nix_harden.fixup.unbind import AMBIGUOUS
 from nix_harden.model import Decision, Kind, Plan, Resolution, Verdict
 from nix_harden.settings import Settings
@@ -81,16 +81,31 @@ def findings(plan: Plan) -> Iterator[str]:
 
 
 def remarks(plan: Plan, settings: Settings) -> Iterator[str]:
-    """A sentence for what is done as asked and may not be what is meant."""
+    """A sentence for what is left so that no program breaks, and for what is done as asked and may not be what is meant."""
     for decision in plan.decisions:
+        if decision.soname and decision.soname.why == ANSWERS:
+            yield f"{NAME}: {decision.file.object.path}: SONAME {decision.soname.name} stays: {_because(decision.soname)}"
         for verdict in decision.needed:
+            if verdict.why == ANSWERS:
+                yield f"{NAME}: {decision.file.object.path}: {verdict.name} stays as it is: {_because(verdict)}"
             if verdict.why == BOUND_ALREADY and verdict.detail:
                 path = decision.file.object.path
                 yield f"{NAME}: warning: {path}: is bound to {verdict.name}, though {verdict.detail} is here; `nix-harden unharden` first if that is meant"
+    yield from _shared(plan)
     needed = {name for decision in plan.decisions for name in decision.file.object.needed}
     for name, _ in settings.bind:
         if name not in needed:
             yield f"{NAME}: warning: hardenNeededBind names {name}, which no file here needs"
+
+
+def _shared(plan: Plan) -> Iterator[str]:
+    """A sentence where a plugin of another build, which no walk sees, may have shared a library by its SONAME and will do so no more."""
+    changed = [each for each in plan.decisions if each.edit and each.edit.soname and "/" not in (each.edit.before.soname or "/")]
+    opener = next((each.file.object.path for each in plan.decisions if each.file.object.opens_libraries), None)
+    if changed and opener:
+        first = changed[0].edit.before.soname if changed[0].edit else ""
+        rest = f" and {count(len(changed) - 1, 'more SONAME', 'more SONAMEs')}" if len(changed) > 1 else ""
+        yield f'{NAME}: warning: {opener} opens libraries, and {first}{rest} become absolute: a plugin of another build that names one of them loads its own copy; hardenNeededMode = "needed" keeps them shared'
 
 
 def written(files: int, in_place: int) -> str:

@@ -63,9 +63,10 @@ SYSTEM_INTERPRETERS = {
 
 
 class DiskReader:
-    """The file system as the loader sees it; everything is asked of it at most once."""
+    """The file system as the loader sees it; everything is asked of it at most once. `read` answers what is in a file."""
 
-    def __init__(self) -> None:
+    def __init__(self, read: Callable[[str], Loadable | None] = read_loadable) -> None:
+        self._contents = read
         self._seen: dict[str, Seen] = {}
         self._read: dict[tuple[int, int], tuple[str, Loadable | Unloadable | Unopened]] = {}
         self._directories: dict[str, bool] = {}
@@ -88,11 +89,19 @@ class DiskReader:
         identity = (status.st_dev, status.st_ino)
         if identity not in self._read:
             real = os.path.realpath(path)
-            self._read[identity] = real, _read(real)
+            self._read[identity] = real, self._read_file(real)
         real, content = self._read[identity]
         if not isinstance(content, Loadable):
             return content
         return Found(identity, os.path.realpath(path), content)
+
+    def _read_file(self, real: str) -> Loadable | Unloadable | Unopened:
+        try:
+            return self._contents(real) or Unloadable("invalid ELF header")
+        except MalformedElf as error:
+            return Unloadable(f"malformed ELF: {error.reason}")
+        except HardenError:
+            return Unopened(errno.EACCES)
 
     def is_directory(self, path: str) -> bool:
         if path not in self._directories:
@@ -103,15 +112,6 @@ class DiskReader:
         if path not in self._writable:
             self._writable[path] = _writable_at(os.path.join(CURRENT_DIRECTORY, path))
         return self._writable[path]
-
-
-def _read(real: str) -> Loadable | Unloadable | Unopened:
-    try:
-        return read_loadable(real) or Unloadable("invalid ELF header")
-    except MalformedElf as error:
-        return Unloadable(f"malformed ELF: {error.reason}")
-    except HardenError:
-        return Unopened(errno.EACCES)
 
 
 def _writable_at(path: str) -> str | None:
@@ -160,10 +160,9 @@ def distrust(path: str, abi: Abi) -> str | None:
 
 
 def read_loader(path: str, reader: Reader) -> Loader | None:
-    """What is compiled into the loader at `path`, and the processor as it sees it; None where there is no loader.
+    """What is compiled into the loader at `path`; None where there is no loader.
 
-    The strings are read from its bytes, so that it works for any machine. Which subdirectories suit the processor,
-    only a native loader can say: it is asked.
+    The strings are read from its bytes, so that it works for any machine, and says nothing of the processor.
     """
     seen = reader.open(path)
     if not isinstance(seen, Found):
@@ -181,7 +180,6 @@ def read_loader(path: str, reader: Reader) -> Loader | None:
     cache = CACHE_PATH.search(data)
     lib = LIB_TOKEN.search(data)
     cache_path = os.fsdecode(cache[1]) if cache else None
-    processor = _processor(seen.real) if distrust(seen.real, obj.abi) is None else _Processor()
     return Loader(
         path,
         seen.real,
@@ -192,10 +190,20 @@ def read_loader(path: str, reader: Reader) -> Loader | None:
         cache_path,
         _read_cache(cache_path, obj.abi),
         os.fsdecode(lib[1] or lib[2]) if lib else "lib",
-        processor.platform,
-        processor.variants,
-        processor.hwcap,
-        processor.platform_bit,
+    )
+
+
+def on_this_processor(loader: Loader) -> Loader:
+    """A loader with the processor as it sees it: which subdirectories suit it, only a native loader can say, and it is asked."""
+    if loader.family is Family.MUSL or distrust(loader.real, loader.abi) is not None:
+        return loader
+    found = _processor(loader.real)
+    return replace(
+        loader,
+        platform=found.platform,
+        variants=found.variants,
+        hwcap=found.hwcap,
+        platform_bit=found.platform_bit,
     )
 
 
@@ -273,7 +281,8 @@ class Loaders:
 
     def at(self, path: str) -> Loader | None:
         if path not in self._loaders:
-            self._loaders[path] = read_loader(path, self.reader)
+            loader = read_loader(path, self.reader)
+            self._loaders[path] = loader and on_this_processor(loader)
         return self._loaders[path]
 
     def of(self, obj: Object) -> Loader | None:

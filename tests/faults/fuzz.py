@@ -34,7 +34,7 @@ from nix_harden.fixup.catalog import Catalog, Read
 from nix_harden.fixup.place import place
 from nix_harden.fixup.plan import make_plan
 from nix_harden.fixup.unbind import make_plan as make_unbind_plan
-from nix_harden.model import Edit, File, Object, PathAction
+from nix_harden.model import Edit, File, Held, Object, PathAction
 from nix_harden.settings import Settings, from_environ
 
 SECONDS = 2.0
@@ -96,7 +96,7 @@ class Target:
         catalog = Catalog(self.settings, Read((file,), (), (), ((file.paths[0], True),)))
         plans = [make_unbind_plan([file], {}, catalog, self.settings)]
         with contextlib.suppress(HardenError):
-            plans.append(make_plan([file], catalog, self.settings))
+            plans.append(make_plan([file], catalog, self.settings, Held()))
         for plan in plans:
             for edit in plan.edits:
                 writer.expected(edit)

@@ -157,27 +157,34 @@ def test_a_bare_name_that_no_file_of_the_outputs_holds_is_answered_in_mode_neede
 
 
 @MODES
-def test_a_library_that_relies_on_what_others_load_wants_mode_needed(
+def test_a_library_that_relies_on_what_others_load_is_answered_where_both_are_seen(
     store: Store, it: Package, liba: Path, mode: str
 ) -> None:
-    """libb, not hardened and without a search path, is answered by the SONAME of what the program has loaded; where that is a path,
-    nothing answers, and the audit says so."""
+    """libb, not hardened and without a search path, is answered by what the program has loaded: under its own eyes liba's name
+    stays. Where liba alone was hardened before, the program asks for it by its bare name, and that answers."""
     libb = store.package("libb").library("libb.so.1", function("b", 10, ["a"]), needs=[liba], rpath=[])
     program = it.program("app", prints("a", "b"), needs=[liba, libb])
     before = run(program)
     assert before.out == "1\n11\n"
     for name in ("liba", "it"):
         store.harden(store.package(name), inputs=[store.package("libb")], options=["--mode", mode])
-    after = run(program)
-    if mode == "needed":
-        assert after.behaviour == before.behaviour
-    else:
-        assert after.status == 127
-        assert [finding.message for finding in found("missing-target", store, program)] != []
+    assert run(program).behaviour == before.behaviour
+    assert (names(program).needed[0] == "liba.so.1") == (mode == "soname")
+
+
+def test_a_program_that_was_linked_to_hardened_libraries_wants_mode_needed_for_them(
+    store: Store, it: Package, liba: Path
+) -> None:
+    """Where the linker has copied liba's absolute SONAME, nothing answers libb any more, and the audit says so."""
+    libb = store.package("libb").library("libb.so.1", function("b", 10, ["a"]), needs=[liba], rpath=[])
+    store.harden(store.package("liba"))
+    program = it.program("app", prints("a", "b"), needs=[liba, libb])
+    assert run(program).status == 127
+    assert [finding.message for finding in found("missing-target", store, program)] != []
 
 
 def test_two_files_of_one_soname_are_both_loaded_and_the_audit_says_so(store: Store, it: Package) -> None:
-    """Bare, the second finds the first by its SONAME; bound, each gets its own, and symbols still come from the first."""
+    """Bare, the second finds the first by its SONAME; bound in builds of their own, each gets its own, and symbols still come from the first."""
     x1 = store.package("x1").library("libx.so.1", function("x", 1))
     x2 = store.package("x2").library("libx.so.1", function("x", 2))
     libp = store.package("libp").library("libp.so.1", function("p", 0, ["x"]), needs=[x1])
@@ -185,7 +192,8 @@ def test_two_files_of_one_soname_are_both_loaded_and_the_audit_says_so(store: St
     program = it.program("app", prints("p", "q"), needs=[libp, libq])
     before = run(program)
     assert (before.out, before.files("libx")) == ("1\n1\n", [str(x1)])
-    store.harden(*(store.package(name) for name in ("x1", "x2", "libp", "libq", "it")))
+    for name in ("x1", "x2", "libp", "libq", "it"):
+        store.harden(store.package(name))
     after = run(program)
     assert (after.out, after.files("libx")) == ("1\n1\n", [str(x1), str(x2)])
     [finding] = found("soname-twice", store, program)
@@ -400,6 +408,7 @@ def test_the_audit_names_a_bare_name_that_an_absolute_soname_answers_no_more(
     foreign = store.package("foreign").library("libq.so", calls, rpath=[])
     program = it.program("app", prints("a", "q"), needs=[liba, foreign])
     assert run(program).out == "1\n1\n"
-    store.harden(store.package("liba"), it)
+    store.harden(store.package("liba"))
+    patchelf("--replace-needed", "liba.so.1", str(liba), program)
     assert run(program).out == "1\n0\n"
     assert "liba.so.1" in store.call("audit", "--verbose", str(program), status=None).out

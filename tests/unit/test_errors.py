@@ -14,6 +14,7 @@ from nix_harden.errors import (
     SeveralErrors,
     ToolError,
     UsageError,
+    WouldBreak,
     WriteError,
 )
 
@@ -25,6 +26,7 @@ CASES: list[tuple[HardenError, int]] = [
     (ToolError("patchelf", "failed"), 3),
     (ReadError("/p", "Permission denied"), 3),
     (ReferenceRefused("/p", "SONAME", "/p/a", "out", "itself", "disallowedReferences", False), 1),
+    (WouldBreak("/p", "/q", "liba.so.1", "/x", "/y"), 1),
     (NotFrozen("/p", "it is static", "leave it"), 1),
     (NotDrawn("/p", "it is static", "say another"), 1),
     (CheckFailed("/p", "liba.so.1", "/x", "/y"), 1),
