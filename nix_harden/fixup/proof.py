@@ -20,8 +20,9 @@ from nix_harden.fixup.searchpath import is_searched
 from nix_harden.loading.audit import DiskReader, read_loader
 from nix_harden.loading.loader import DLOPEN, NEEDED, Edge, Family, Found, Graph, How, Loader, Reader, Seen, walk
 from nix_harden.model import Decision, Edit, Held, Kind, Loadable, Object, Plan
+from nix_harden.names import LOADERS
 from nix_harden.search import is_musl
-from nix_harden.settings import Settings
+from nix_harden.settings import Settings, matches
 
 ANSWERED = (How.NAME, How.SONAME)
 # Where a loader of this machine looks when nothing else has led to a file; another machine has other files there.
@@ -195,8 +196,8 @@ class _Walks:
         edges = _by_place(after)
         for key, edge in _by_place(before).items():
             then = edges.get(key)
-            if edge.target is None or edge.how is How.LIBC or then is None:
-                continue  # what is loaded no more itself was lost by another name
+            if edge.target is None or then is None or matches(LOADERS, os.path.basename(edge.name)):
+                continue  # what is loaded no more was itself lost by another name, and a loader is there before all
             was = before.nodes[edge.target].real
             now = after.nodes[then.target].real if then.target is not None else None
             if not self.settings.in_store(was) and (edge.how in OF_THE_MACHINE or now is not None):
