@@ -4,12 +4,12 @@ import glob
 import mmap
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from nix_harden.elf import read_mentions, read_object
+from nix_harden.elf import read_mentions, read_wants
 from nix_harden.errors import HardenError, MalformedElf, ReadError
-from nix_harden.model import ABSENT, COPY, Abi, Candidate, File, Kind, Object, Output, Tried
+from nix_harden.model import ABSENT, COPY, Abi, Candidate, File, Kind, Loadable, Object, Output, Tried
 from nix_harden.search import LIB_TOKEN, expand, own_text
 from nix_harden.settings import Settings
 
@@ -34,10 +34,11 @@ LEGACY_VARIANTS = {
 class Read:
     """What was found in the outputs: the ELF files, what could not be read, copies that a killed run left, and every entry.
 
-    `entries` are the paths in byte order, each with whether it is a regular file.
+    `loadables` has each of the files by its first path; `entries` are the paths in byte order, each with whether it is a regular file.
     """
 
     files: tuple[File, ...]
+    loadables: Mapping[str, Loadable]
     unread: tuple[Unread, ...]
     leftovers: tuple[str, ...]
     entries: tuple[tuple[str, bool], ...]
@@ -61,17 +62,18 @@ def read_outputs(outputs: Sequence[Output]) -> Read:
                 continue
             status = os.lstat(path)
             inodes.setdefault((status.st_dev, status.st_ino), []).append((output.name, path))
-    files, unread = [], []
+    files, loadables, unread = [], {}, []
     for links in inodes.values():
         (name, path), paths = links[0], tuple(path for _, path in links)
         try:
-            obj = read_object(path)
+            loadable = read_wants(path)
         except (MalformedElf, ReadError) as error:
             unread.append(error)
             continue
-        if obj is not None:
-            files.append(File(name, paths, obj))
-    return Read(tuple(files), tuple(unread), tuple(leftovers), tuple(entries))
+        if loadable is not None:
+            files.append(File(name, paths, loadable.object))
+            loadables[path] = loadable
+    return Read(tuple(files), loadables, tuple(unread), tuple(leftovers), tuple(entries))
 
 
 def _walk(top: str) -> list[tuple[str, bool]]:
@@ -108,7 +110,7 @@ class Catalog:
         self._entries: dict[str, frozenset[str] | None] = {}
         self._absent: dict[str, Tried] = {}
         self._looked: dict[tuple[str, Abi], Candidate | Tried] = {}
-        self._objects: dict[str, Object | HardenError | None] = {}
+        self._read: dict[str, Loadable | HardenError | None] = {}
         self._by_name: dict[str, list[str]] = {}
         self._links: dict[str, list[str]] = {}
         self._references: dict[str, set[str]] | None = None
@@ -119,7 +121,7 @@ class Catalog:
         self._mentions: dict[str, tuple[str, ...]] = {}
         for file in read.files:
             for path in file.paths:
-                self._objects[self.real(path)] = file.object
+                self._read[self.real(path)] = read.loadables[file.paths[0]]
             if file.object.interpreter:
                 self._interpreters.setdefault(file.object.abi, file.object.interpreter)
         for path, regular in read.entries:
@@ -137,8 +139,11 @@ class Catalog:
 
     def object(self, path: str) -> Object | None:
         """The object at a path, or None where none can be read."""
-        found = self._read(self.real(path))
-        return found if isinstance(found, Object) else None
+        try:
+            found = self.loadable(self.real(path))
+        except HardenError:
+            return None
+        return found.object if found is not None else None
 
     def look(self, path: str, abi: Abi) -> Candidate | Tried:
         """The candidate at `path` for an object of `abi`, or why the loader would pass it over."""
@@ -166,11 +171,13 @@ class Catalog:
         if not os.path.exists(path):
             return Tried(directory, "a dangling link")
         real = self.real(path)
-        found = self._read(real)
-        if isinstance(found, HardenError):
-            return Tried(directory, str(found))
-        if found is None:
+        try:
+            loadable = self.loadable(real)
+        except HardenError as error:
+            return Tried(directory, str(error))
+        if loadable is None:
             return Tried(directory, "not an ELF file")
+        found = loadable.object
         if found.abi != abi:
             return Tried(directory, f"for {found.abi}, not {abi}")
         if found.kind in (Kind.PROGRAM, Kind.OTHER):
@@ -256,13 +263,17 @@ class Catalog:
             self._lib_tokens[interpreter] = os.fsdecode(found[1] or found[2]) if found else ""
         return self._lib_tokens[interpreter]
 
-    def _read(self, real: str) -> Object | HardenError | None:
-        if real not in self._objects:
+    def loadable(self, real: str) -> Loadable | None:
+        """What a loader sees of the file at a real path; answers and raises as `elf.read_object`, and reads it once."""
+        if real not in self._read:
             try:
-                self._objects[real] = read_object(real)
+                self._read[real] = read_wants(real)
             except HardenError as error:
-                self._objects[real] = error
-        return self._objects[real]
+                self._read[real] = error
+        found = self._read[real]
+        if isinstance(found, HardenError):
+            raise found
+        return found
 
     def _bound(self, path: str, real: str, found: Object) -> str:
         """The name to bind: in the file's own directory, so that it equals its SONAME and keeps no second store path alive.
@@ -302,8 +313,8 @@ class Catalog:
 
     def _named_by(self, real: str) -> Iterator[str]:
         """The directories that a library names, in its search path and in absolute NEEDED."""
-        found = self._read(real) if os.path.isfile(real) else None
-        if not isinstance(found, Object):
+        found = self.object(real) if os.path.isfile(real) else None
+        if found is None:
             return
         text, _ = own_text(found)
         for entry in expand(text, found.directory, "lib", "").split(":"):

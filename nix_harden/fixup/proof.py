@@ -11,7 +11,6 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from nix_harden.elf import read_wants
 from nix_harden.errors import SeveralErrors, WouldBreak
 from nix_harden.fixup.catalog import Catalog
 from nix_harden.fixup.policy import NOT_LOADED
@@ -150,7 +149,7 @@ class _Walks:
 
     def __init__(self, catalog: Catalog, settings: Settings, searches: bool) -> None:
         self.catalog, self.settings, self.searches = catalog, settings, searches
-        self.reader = DiskReader(read_wants)
+        self.reader = DiskReader(catalog.loadable)
         self._loaders: dict[str, Loader | None] = {}
         self._before: dict[str, Graph | None] = {}
 

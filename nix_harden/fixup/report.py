@@ -100,7 +100,11 @@ def remarks(plan: Plan, settings: Settings) -> Iterator[str]:
 
 def _shared(plan: Plan) -> Iterator[str]:
     """A sentence where a plugin of another build, which no walk sees, may have shared a library by its SONAME and will do so no more."""
-    changed = [each for each in plan.decisions if each.edit and each.edit.soname and "/" not in (each.edit.before.soname or "/")]
+    changed = [
+        each
+        for each in plan.decisions
+        if each.edit and each.edit.soname and "/" not in (each.edit.before.soname or "/")
+    ]
     opener = next((each.file.object.path for each in plan.decisions if each.file.object.opens_libraries), None)
     if changed and opener:
         first = changed[0].edit.before.soname if changed[0].edit else ""

@@ -68,7 +68,7 @@ class DiskReader:
     def __init__(self, read: Callable[[str], Loadable | None] = read_loadable) -> None:
         self._contents = read
         self._seen: dict[str, Seen] = {}
-        self._read: dict[tuple[int, int], tuple[str, Loadable | Unloadable | Unopened]] = {}
+        self._read: dict[tuple[int, int], Loadable | Unloadable | Unopened] = {}
         self._directories: dict[str, bool] = {}
         self._writable: dict[str, str | None] = {}
 
@@ -87,13 +87,11 @@ class DiskReader:
         if not stat.S_ISREG(status.st_mode):
             return Unloadable("cannot read file data: it is no regular file")
         identity = (status.st_dev, status.st_ino)
+        real = os.path.realpath(path)
         if identity not in self._read:
-            real = os.path.realpath(path)
-            self._read[identity] = real, self._read_file(real)
-        real, content = self._read[identity]
-        if not isinstance(content, Loadable):
-            return content
-        return Found(identity, os.path.realpath(path), content)
+            self._read[identity] = self._read_file(real)
+        content = self._read[identity]
+        return Found(identity, real, content) if isinstance(content, Loadable) else content
 
     def _read_file(self, real: str) -> Loadable | Unloadable | Unopened:
         try:

@@ -353,6 +353,8 @@ class _Walk:
 
     def expanded(self, text: str, loaded: _Map) -> str | None:
         """`text` with its tokens replaced, or None where one has no value."""
+        if "$" not in text:
+            return text
         platform = self.loader.platform
         if platform is None and any("PLATFORM" in match.groups() for match in TOKEN.finditer(text)):
             return None
@@ -650,10 +652,12 @@ class _Glibc(_Walk):
         A string in an object that calls dlopen counts too where it is the bare name of a loaded library whose SONAME is a path.
         """
         assert loaded.found is not None
-        obj = loaded.found.loadable.object
+        obj, mentions = loaded.found.loadable.object, loaded.found.loadable.mentions
+        if not obj.notes and not mentions:
+            return
         sonames = (each.found.loadable.object.soname or "" for each in self.chain if each.found is not None)
-        hardened = {os.path.basename(soname) for soname in sonames if os.path.isabs(soname)}
-        seen = (DlopenNote((name,), priority=SEEN) for name in loaded.found.loadable.mentions if name in hardened)
+        hardened = {os.path.basename(soname) for soname in sonames if os.path.isabs(soname)} if mentions else set()
+        seen = (DlopenNote((name,), priority=SEEN) for name in mentions if name in hardened)
         for note in (*obj.notes, *seen):
             for name in note.sonames:
                 tried = _Trail()

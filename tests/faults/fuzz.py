@@ -93,7 +93,9 @@ class Target:
     def plan(self, path: str, obj: Object) -> None:
         """Plan both ways, and say what would be expected of patchelf."""
         file = File("out", (path,), obj)
-        catalog = Catalog(self.settings, Read((file,), (), (), ((file.paths[0], True),)))
+        loadable = read_loadable(path)
+        assert loadable is not None
+        catalog = Catalog(self.settings, Read((file,), {path: loadable}, (), (), ((path, True),)))
         plans = [make_unbind_plan([file], {}, catalog, self.settings)]
         with contextlib.suppress(HardenError):
             plans.append(make_plan([file], catalog, self.settings, Held()))
