@@ -34,7 +34,7 @@ from nix_harden.fixup.catalog import Catalog, Read
 from nix_harden.fixup.place import place
 from nix_harden.fixup.plan import make_plan
 from nix_harden.fixup.unbind import make_plan as make_unbind_plan
-from nix_harden.model import Edit, File, Held, Object, PathAction
+from nix_harden.model import Edit, File, Held, Loadable, Object, PathAction
 from nix_harden.settings import Settings, from_environ
 
 SECONDS = 2.0
@@ -93,8 +93,7 @@ class Target:
     def plan(self, path: str, obj: Object) -> None:
         """Plan both ways, and say what would be expected of patchelf."""
         file = File("out", (path,), obj)
-        loadable = read_loadable(path)
-        assert loadable is not None
+        loadable = Loadable(obj, "ET_DYN", 0, ())  # what a plan of one file asks is in its object
         catalog = Catalog(self.settings, Read((file,), {path: loadable}, (), (), ((path, True),)))
         plans = [make_unbind_plan([file], {}, catalog, self.settings)]
         with contextlib.suppress(HardenError):
