@@ -9,7 +9,7 @@ from typing import Any
 
 from nix_harden.graphing.picture import Arrow, Means, Picture, Role, StorePath, Vertex, ranks, tagged
 from nix_harden.loading.loader import AUXILIARY, DLOPEN, FILTER
-from nix_harden.words import count, printable
+from nix_harden.words import count, human, printable
 
 # Paul Tol's "light" scheme: fills that the colour-blind tell apart and on which black is read (https://personal.sron.nl/~pault/).
 FILLS = ("#77AADD", "#EE8866", "#EEDD88", "#FFAABB", "#99DDFF", "#44BB99", "#BBCC33", "#AAAA00")
@@ -49,16 +49,6 @@ class Style:
     cluster: bool = False
     size: Size | None = None
     legend: bool = True
-
-
-def human(size: int) -> str:
-    """A size in bytes for people, in powers of 1024."""
-    number = float(size)
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if number < 1024 or unit == "GiB":
-            break
-        number /= 1024
-    return f"{number:.0f} {unit}" if unit == "B" or number >= 10 else f"{number:.1f} {unit}"
 
 
 def measured(vertex: Vertex, size: Size) -> int:

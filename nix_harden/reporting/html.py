@@ -9,9 +9,8 @@ from typing import Any
 import jinja2
 
 from nix_harden.errors import ToolError
-from nix_harden.graphing.draw import human
 from nix_harden.reporting.page import Drawing, heading, verdict
-from nix_harden.words import printable
+from nix_harden.words import human, printable
 
 PAGES = Path(__file__).with_name("pages")
 TEMPLATE, STYLE, SCRIPT = "report.html.j2", "report.css", "report.js"
