@@ -8,14 +8,14 @@
   forPeople ? true,
 }:
 let
-  python =
-    if forPeople then
-      python3.withPackages (packages: [
-        packages.jinja2
-        packages.rich
-      ])
-    else
-      python3;
+  python = python3.withPackages (
+    packages:
+    [ packages.pyelftools ]
+    ++ lib.optionals forPeople [
+      packages.jinja2
+      packages.rich
+    ]
+  );
   # what makes completions and the man page, and is not needed afterwards
   shell = python3.withPackages (packages: [
     packages.shtab

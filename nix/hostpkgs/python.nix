@@ -63,6 +63,12 @@ let
       hash = "sha256-7dB6SCTGtAGJ+3rJvExSU26XgPu/vd9vHiUCwxsGjDY=";
       tree = "rich";
     };
+    pyelftools = pythonPackage {
+      pname = "pyelftools";
+      version = "0.33";
+      hash = "sha256-Zg2C3L646D0XAr2X8iP3YWJdoGERwMyYjqxrirDBth8=";
+      tree = "elftools";
+    };
     shtab = pythonPackage {
       pname = "shtab";
       version = "1.13.0";

@@ -1,9 +1,9 @@
-"""What every hardened derivation has to wait for: a Python, patchelf and the program, and nothing that is for people."""
+"""What every hardened derivation has to wait for: a Python with pyelftools, patchelf and the program, and nothing that is for people."""
 
 from nix.conftest import ROOT, Nix
 
 
-def test_the_hook_brings_no_python_packages(nix: Nix) -> None:
+def test_the_hook_brings_one_python_package(nix: Nix) -> None:
     (hook,) = nix(
         "nix-build",
         "--no-out-link",
@@ -17,4 +17,5 @@ def test_the_hook_brings_no_python_packages(nix: Nix) -> None:
     closure = nix("nix-store", "--query", "--requisites", hook)
     assert "-nix-harden-" in closure
     assert "-patchelf-" in closure
+    assert "-pyelftools-" in closure
     assert not [name for name in ("jinja2", "rich", "pygments", "shtab") if name in closure]
