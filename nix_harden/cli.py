@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, NoReturn
 
 from nix_harden.arguments import parse
-from nix_harden.errors import HardenError, SeveralErrors, UsageError
+from nix_harden.errors import HardenError, NotEdited, SeveralErrors, UsageError
 from nix_harden.model import Edit, Output
 from nix_harden.progress import shown_on
 from nix_harden.settings import Settings, from_environ, require_outputs
@@ -57,7 +57,7 @@ def fixup(arguments: "Namespace") -> int:
     """Read, resolve, decide, write, check, say."""
     from nix_harden.fixup import references, report
     from nix_harden.fixup.catalog import Catalog
-    from nix_harden.fixup.plan import make_plan
+    from nix_harden.fixup.plan import leave
     from nix_harden.fixup.proof import settle
 
     settings = from_environ(os.environ, vars(arguments))
@@ -77,12 +77,16 @@ def fixup(arguments: "Namespace") -> int:
         number = count(len(read.unread) + len(warnings), "finding", "findings")
         _say(f"{report.NAME}: error: {number}, and hardenNeededStrict is set; nothing was written")
         return FINDINGS
-    if not settings.dry_run:
-        _write(plan.edits, settings)
-        if plan.edits:
-            from nix_harden.fixup.check import check
+    if not settings.dry_run and plan.edits:
+        from nix_harden.fixup.check import check
 
-            check(plan, settings)
+        unedited = _write(plan.edits, settings)
+        if settings.strict and unedited:
+            number = count(len(unedited), "finding", "findings")
+            _say(f"{report.NAME}: error: {number}, and hardenNeededStrict is set")
+            return FINDINGS
+        plan = leave(plan, unedited)
+        check(plan, settings)
     for line in report.summary(plan, settings):
         _say(line)
     if settings.json:
@@ -95,6 +99,7 @@ def unharden(arguments: "Namespace") -> int:
     from nix_harden.fixup import report
     from nix_harden.fixup.carry import carry
     from nix_harden.fixup.catalog import Catalog
+    from nix_harden.fixup.plan import leave
     from nix_harden.fixup.unbind import make_plan
 
     outputs = [f"{os.path.basename(path)}={os.path.abspath(path)}" for path in arguments.paths]
@@ -115,12 +120,12 @@ def unharden(arguments: "Namespace") -> int:
     plan = make_plan(read.files, copies, Catalog(settings, read), settings)
     for line in (*(report.reasons(plan) if settings.verbose else ()), *report.still_absolute(plan)):
         _say(line)
-    if not settings.dry_run:
-        _write(plan.edits, settings)
+    refused = _write(plan.edits, settings) if not settings.dry_run and plan.edits else ()
+    plan = leave(plan, refused)
     _say(f"{report.NAME}: {count(len(plan.edits), 'file', 'files')} unbound")
     if settings.json:
         print(json.dumps(report.as_json(plan), indent=2))
-    return DONE
+    return FINDINGS if refused else DONE
 
 
 def audit(arguments: "Namespace") -> int:
@@ -328,13 +333,15 @@ def _read(settings: Settings) -> "Read":
     return read
 
 
-def _write(edits: Sequence[Edit], settings: Settings) -> None:
-    if not edits:
-        return
-    from nix_harden.fixup.report import written
-    from nix_harden.fixup.write import write_all
+def _write(edits: Sequence[Edit], settings: Settings) -> tuple[NotEdited, ...]:
+    """Write, and say what was written, and what was not."""
+    from nix_harden.fixup import report
+    from nix_harden.fixup.write import outputs_of_build, write_all
 
-    _say(written(len(edits), write_all(edits, settings)))
+    done = write_all(edits, settings, outputs_of_build(os.environ, settings))
+    for line in report.written(done):
+        _say(line)
+    return done.refused
 
 
 def _say(line: str) -> None:

@@ -80,7 +80,7 @@ class Contents:
     """What no edit of this project may change in a file: the names of its symbols and versions, and every other tag.
 
     `symbols` and `versions` are the offsets of their names in `strings`, `names` those of every name that no edit may change: a
-    tag that is not known may be one, or an address that patchelf moves.
+    tag that is not known may be one, or an address that patchelf moves. `loaded` are the segments that a loader maps.
     """
 
     symbols: Sequence[int]
@@ -89,6 +89,11 @@ class Contents:
     strings: bytes
     tags: tuple[tuple[int, int], ...]
     filters: tuple[str, ...]
+    loaded: tuple[elf.Segment, ...]
+
+    @property
+    def version_names(self) -> tuple[str, ...]:
+        return tuple(os.fsdecode(self.strings[at : self.strings.index(b"\0", at)]) for at in self.versions)
 
     def spoilt(self, after: "Contents") -> bool:
         """Whether an edit that led from these contents to others changed what it may not."""
@@ -269,6 +274,7 @@ def _contents(image: Image) -> Contents | None:
         strings=dynamic.strings,
         tags=tuple(row for row in dynamic.tags if row[0] in FIXED),
         filters=dynamic.filters(),
+        loaded=tuple(segment for segment in image.segments if segment.type == elf.PT_LOAD),
     )
 
 

@@ -56,16 +56,35 @@ class PlanConflict(HardenError):
 
 @dataclass(eq=False)
 class WriteError(HardenError):
-    """A file that could not be replaced; the old one is whole. `replaced` are those of its hard links that are new."""
+    """A file that could not be replaced; the old one is whole. `replaced` are those of its hard links that are new.
+
+    `torn` says that it was written to straight away and what was there could not be put back.
+    """
 
     path: str
     problem: str
     replaced: tuple[str, ...] = ()
+    torn: bool = False
 
     def __str__(self) -> str:
+        if self.torn:
+            return f"{self.path}: half written, do not use this output: {self.problem}; build again"
         if self.replaced:
             return f"{self.path}: {', '.join(self.replaced)} new, its other hard links as they were: {self.problem}; run again"
         return f"{self.path}: not written, the file is as it was: {self.problem}"
+
+
+@dataclass(eq=False)
+class NotEdited(HardenError):
+    """A file of which patchelf makes nothing that a loader takes, and that has no room; it stays as it is."""
+
+    path: str
+    problem: str
+    status = 1
+
+    def __str__(self) -> str:
+        name = self.path.rpartition("/")[2]
+        return f'{self.path}: stays as it is: {self.problem}; hardenNeededExclude = [ "{name}" ] leaves it without a warning'
 
 
 @dataclass(eq=False)
@@ -91,10 +110,11 @@ class ReferenceRefused(HardenError):
 
 @dataclass(eq=False)
 class ToolError(HardenError):
-    """A program that this one calls is missing, too old, or failed."""
+    """A program that this one calls is missing, too old, or failed; `ended` is its status, negative for a signal, where it ran."""
 
     tool: str
     problem: str
+    ended: int | None = None
 
     def __str__(self) -> str:
         return f"{self.tool}: {self.problem}"

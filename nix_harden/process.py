@@ -93,7 +93,7 @@ def run(argv: Sequence[str]) -> str:
             else f"failed with status {done.returncode}"
         )
         words = os.fsdecode(done.stderr).strip().splitlines()
-        raise ToolError(argv[0], f"{how} on {argv[-1]}: {words[-1] if words else 'it said nothing'}")
+        raise ToolError(argv[0], f"{how} on {argv[-1]}: {words[-1] if words else 'it said nothing'}", done.returncode)
     return os.fsdecode(done.stdout)
 
 

@@ -29,7 +29,7 @@ def check(plan: Plan, settings: Settings) -> None:
 def _differences(
     decision: Decision, objects: dict[str, Object], catalog: Catalog, settings: Settings
 ) -> Iterator[CheckFailed]:
-    if decision.skipped is not None:
+    if decision.skipped is not None and not decision.needed:
         return
     path = decision.file.paths[0]
     after = objects.get(path)

@@ -4,7 +4,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import replace
 
-from nix_harden.errors import PlanConflict, UsageError
+from nix_harden.errors import NotEdited, PlanConflict, UsageError
 from nix_harden.fixup.catalog import Catalog
 from nix_harden.fixup.policy import FILE_RULES, NEEDED_RULES, SONAME_RULES, FileCase, NeededCase, SonameCase, first
 from nix_harden.fixup.resolve import cycle, resolve_any
@@ -25,6 +25,7 @@ from nix_harden.search import own_text
 from nix_harden.settings import Settings, matches
 
 BOUND_ALREADY = "bound already"
+NOT_EDITED = "patchelf cannot edit it"
 
 
 def make_plan(files: Sequence[File], catalog: Catalog, settings: Settings, held: Held) -> Plan:
@@ -39,6 +40,21 @@ def make_plan(files: Sequence[File], catalog: Catalog, settings: Settings, held:
             why = next(tried.why for tried in asked[0].tried if tried.path == path)
             raise UsageError(f"--bind {name} (hardenNeededBind)", f"{path} cannot be what it means: {why}")
     return plan
+
+
+def leave(plan: Plan, refused: Sequence[NotEdited]) -> Plan:
+    """The plan as it was carried out: those files stayed as they are."""
+    problems = {error.path: error.problem for error in refused}
+
+    def left(decision: Decision) -> Decision:
+        path = decision.file.paths[0]
+        if path not in problems:
+            return decision
+        needed = tuple(Verdict(verdict.name, None, NOT_EDITED) for verdict in decision.needed)
+        skipped = Verdict(path, None, NOT_EDITED, problems[path])
+        return replace(decision, skipped=skipped, soname=None, needed=needed, edit=None)
+
+    return Plan(tuple(map(left, plan.decisions)))
 
 
 def _decide(file: File, catalog: Catalog, settings: Settings, held: Held) -> Decision:

@@ -3,14 +3,17 @@
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nix_harden.fixup.plan import BOUND_ALREADY
 from nix_harden.fixup.policy import ANSWERS, NEEDED_RULES
 from nix_harden.fixup.unbind import AMBIGUOUS
 from nix_harden.model import Decision, Kind, Plan, Resolution, Verdict
 from nix_harden.settings import Settings
-from nix_harden.words import count
+from nix_harden.words import count, human
+
+if TYPE_CHECKING:
+    from nix_harden.fixup.write import Written
 
 NAME = "nix-harden-needed"
 THE_LOADER = NEEDED_RULES[0].name
@@ -112,9 +115,17 @@ def _shared(plan: Plan) -> Iterator[str]:
         yield f'{NAME}: warning: {opener} opens libraries, and {first}{rest} become absolute: a plugin of another build that names one of them loads its own copy; hardenNeededMode = "needed" keeps them shared'
 
 
-def written(files: int, in_place: int) -> str:
-    """How many files were written, and in which of the two ways."""
-    return f"{NAME}: {count(files, 'file', 'files')} written, {in_place} in place and {files - in_place} by patchelf"
+def written(done: "Written") -> Iterator[str]:
+    """A sentence for each file that was not, and how many were written, in which of the two ways."""
+    for refused in done.refused:
+        yield f"{NAME}: warning: {refused}"
+    for path, why in done.blind:
+        yield f"{NAME}: warning: {path}: written, and read again by nix-harden alone: pyelftools fails on it ({why})"
+    files, in_place = len(done.outcomes), sum(each.in_place for each in done.outcomes)
+    if files:
+        added = sum(each.added for each in done.outcomes)
+        growth = f", which added {human(added)}" if added > 0 else ""
+        yield f"{NAME}: {count(files, 'file', 'files')} written, {in_place} in place and {files - in_place} by patchelf{growth}"
 
 
 def still_absolute(plan: Plan) -> Iterator[str]:

@@ -1,18 +1,25 @@
-"""Carry out a plan: each file is edited aside, read again, compared with its edit, and only then put in place by rename(2)."""
+"""Carry out a plan: each file is edited aside, read again, compared with its edit, and only then put in place by rename(2).
+
+In the outputs of a Nix build that runs, which a kill throws away, an edit that moves nothing is written straight into the file, and
+what was there is put back where the reading does not agree.
+"""
 
 import contextlib
 import ctypes
+import errno
 import fcntl
 import os
 import shutil
+import signal
 import stat
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 
 from nix_harden.elf import Contents, read_edited, read_stale, read_table, read_unedited
-from nix_harden.errors import HardenError, MalformedElf, ReadError, SeveralErrors, ToolError, WriteError
+from nix_harden.errors import HardenError, MalformedElf, NotEdited, ReadError, SeveralErrors, ToolError, WriteError
 from nix_harden.fixup.patchelf import arguments, find
 from nix_harden.fixup.place import place, reorder
 from nix_harden.fixup.workers import share
@@ -23,6 +30,15 @@ from nix_harden.settings import Settings
 FICLONE = 0x40049409  # <linux/fs.h>
 LARGEST_COPY = 1 << 30
 AT_FDCWD, RENAME_EXCHANGE = -100, 2  # <fcntl.h>, <linux/fs.h>
+LOWEST = 0x10000  # what vm.mmap_min_addr is nearly everywhere
+SCRATCH = "nix-harden-"
+SETTLED = 60  # seconds in which a scratch directory that is made is also locked
+CAPABILITY = "security.capability"
+# What ends a patchelf whatever file it is given: a signal from outside, and these words of strerror(3).
+BY_OTHERS = tuple(-number for number in (signal.SIGINT, signal.SIGKILL, signal.SIGTERM))
+OF_THE_SYSTEM = tuple(
+    map(os.strerror, (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ENOMEM, errno.EROFS, errno.EACCES))
+)
 
 Unedited = tuple[StringTable | None, Contents | None]
 # glibc has it since 2.28, musl since 1.2.6
@@ -33,13 +49,18 @@ _renameat2 = getattr(ctypes.CDLL(None), "renameat2", None)
 class Workshop:
     """Where copies are made, and with what: the directory `scratch`, a patchelf, and the store whose paths must not stay behind.
 
-    `linked` says of each directory that was asked for whether rename(2) leads there from `scratch`.
+    `building` are the outputs of the build that runs. `linked` says of each directory that was asked for whether rename(2) leads
+    there from `scratch`.
     """
 
     scratch: str
     patchelf: str
     store: str
+    building: tuple[str, ...] = ()
     linked: dict[str, bool] = field(default_factory=dict)
+
+    def is_built(self, path: str) -> bool:
+        return any(path.startswith(output + "/") for output in self.building)
 
     def reaches(self, path: str) -> bool:
         """Whether a file in `scratch` can take the place of that at `path`; asked by a link, as no device number tells."""
@@ -57,26 +78,56 @@ class Workshop:
         return self.linked[directory]
 
 
-def write_all(edits: Sequence[Edit], settings: Settings) -> int:
-    """Make every edit, `settings.jobs` at once, and answer how many were made in place.
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one edit: whether it was made in place, the bytes that it added, and why pyelftools could not read it, if so."""
+
+    in_place: bool
+    added: int = 0
+    blind: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What became of all edits; `refused` are the files that patchelf cannot edit, `blind` those that pyelftools cannot read."""
+
+    outcomes: tuple[Outcome, ...]
+    refused: tuple[NotEdited, ...]
+    blind: tuple[tuple[str, str], ...]
+
+
+def outputs_of_build(environ: Mapping[str, str], settings: Settings) -> tuple[str, ...]:
+    """The outputs of the Nix build that this process belongs to, none outside of one: Nix throws them away where it is killed."""
+    if not settings.build_top or not os.path.isdir(settings.build_top):
+        return ()
+    return tuple(output.path for output in settings.outputs if environ.get(output.name) == output.path)
+
+
+def write_all(edits: Sequence[Edit], settings: Settings, building: tuple[str, ...] = ()) -> Written:
+    """Make every edit, `settings.jobs` at once; those of files in `building` straight in the file where nothing moves.
 
     A file whose edit fails stays as it was, the others are done; then SeveralErrors tells of all. Raises ToolError before anything
     is written where a file needs patchelf, and there is none that may be used.
     """
-    program = _patchelf(edits, settings)
-    with tempfile.TemporaryDirectory(prefix="nix-harden-") as scratch:
-        workshop = Workshop(scratch, program, settings.store)
+    from nix_harden.fixup import witness  # noqa: F401  # once, before the workers fork
 
-        def attempt(edit: Edit) -> bool | HardenError:
+    program = _patchelf(edits, settings)
+    with _scratch() as scratch, _writable({os.path.dirname(path) for edit in edits for path in edit.paths}):
+        workshop = Workshop(scratch, program, settings.store, building)
+
+        def attempt(edit: Edit) -> Outcome | HardenError:
             try:
                 return write(edit, workshop)
             except HardenError as error:
                 return error
 
         done = share(attempt, edits, settings.jobs)
-    if errors := [each for each in done if isinstance(each, HardenError)]:
+    refused = tuple(each for each in done if isinstance(each, NotEdited))
+    if errors := [each for each in done if isinstance(each, HardenError) and not isinstance(each, NotEdited)]:
         raise SeveralErrors(tuple(sorted(errors, key=str)))
-    return done.count(True)
+    outcomes = [(edit, each) for edit, each in zip(edits, done, strict=True) if isinstance(each, Outcome)]
+    blind = tuple((edit.paths[0], each.blind) for edit, each in outcomes if each.blind)
+    return Written(tuple(each for _, each in outcomes), refused, blind)
 
 
 def _patchelf(edits: Sequence[Edit], settings: Settings) -> str:
@@ -89,24 +140,134 @@ def _patchelf(edits: Sequence[Edit], settings: Settings) -> str:
         return ""
 
 
-def write(edit: Edit, workshop: Workshop) -> bool:
-    """Replace one file, and every hard link to it, by its edited copy, and answer whether it was edited in place.
+@contextlib.contextmanager
+def _scratch() -> Iterator[str]:
+    """A directory for copies, locked while it is in use; those of runs that were killed, whose locks are gone, are cleared away."""
+    top = tempfile.gettempdir()
+    for entry in os.scandir(top):
+        if entry.name.startswith(SCRATCH) and entry.is_dir(follow_symlinks=False):
+            _clear(entry.path)
+    with tempfile.TemporaryDirectory(prefix=SCRATCH, dir=top) as scratch, _lock(scratch):
+        yield scratch
 
-    Mode, owner and times are kept. Where the strings have no room the copy is what patchelf makes of the file.
+
+def _clear(scratch: str) -> None:
+    """Delete a scratch directory of this user that no run holds."""
+    with contextlib.suppress(OSError), _lock(scratch):
+        status = os.stat(scratch)
+        if status.st_uid == os.geteuid() and status.st_mtime < time.time() - SETTLED:
+            shutil.rmtree(scratch, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _lock(directory: str) -> Iterator[None]:
+    """Hold the lock of a directory, which ends with this process and its forks. Raises OSError where another holds it."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _writable(directories: Iterable[str]) -> Iterator[None]:
+    """Let files be put into directories which their owner has made read-only; what another owns stays as it is."""
+    modes = {}
+    for directory in sorted(directories):
+        if not os.access(directory, os.W_OK):
+            with contextlib.suppress(OSError):
+                mode = stat.S_IMODE(os.stat(directory).st_mode)
+                os.chmod(directory, mode | stat.S_IWUSR)
+                modes[directory] = mode
+    try:
+        yield
+    finally:
+        for directory, mode in modes.items():
+            os.chmod(directory, mode)
+
+
+def write(edit: Edit, workshop: Workshop) -> Outcome:
+    """Make one edit, in the file and every hard link to it. Mode, owner and times are kept.
+
+    Raises WriteError, and NotEdited where patchelf can make nothing of it; the file is then whole and old, and no copy stays behind.
+    """
+    path = edit.paths[0]
+    try:
+        before = read_unedited(path)
+        writes = in_place(edit, before)
+        if writes is not None and workshop.is_built(path) and edit.order is None:
+            with _opened(edit) as descriptor:
+                if descriptor is not None:
+                    return _overwrite(edit, before, writes, descriptor)
+    except OSError as error:
+        raise WriteError(path, error.strerror or str(error)) from error
+    except (MalformedElf, ReadError) as error:
+        raise WriteError(path, str(error)) from error
+    return _replace(edit, before, writes, workshop)
+
+
+@contextlib.contextmanager
+def _opened(edit: Edit) -> Iterator[int | None]:
+    """The file, open for writing and with its mode and times kept, or None where a copy has to take its place.
+
+    So it is where the file has names that the plan does not know, where a write takes bits or capabilities from it (inode(7)), and
+    where the system lets nobody write: a program that runs (ETXTBSY).
+    """
+    path = edit.paths[0]
+    status = os.lstat(path)
+    mode = stat.S_IMODE(status.st_mode)
+    if (
+        status.st_nlink != len(edit.paths)
+        or mode & (stat.S_ISUID | stat.S_ISGID)
+        or CAPABILITY in os.listxattr(path, follow_symlinks=False)
+    ):
+        yield None
+        return
+    try:
+        if not os.access(path, os.W_OK):
+            os.chmod(path, mode | stat.S_IWUSR)
+        descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        descriptor = None
+    try:
+        yield descriptor
+    finally:
+        os.chmod(path, mode)
+        os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+        if descriptor is not None:
+            os.close(descriptor)
+
+
+def _overwrite(edit: Edit, before: Unedited | None, writes: Sequence[Write], descriptor: int) -> Outcome:
+    """Write into the file itself, and put back what was there whatever goes wrong. Raises WriteError."""
+    old = [Write(each.position, os.pread(descriptor, len(each.data), each.position)) for each in writes]
+    try:
+        _put(writes, descriptor)
+        return Outcome(True, 0, verify(edit, before, edit.paths[0], moved=False))
+    except BaseException as error:
+        try:
+            _put(old, descriptor)
+        except OSError as again:
+            raise WriteError(edit.paths[0], again.strerror or str(again), torn=True) from error
+        raise
+
+
+def _replace(edit: Edit, before: Unedited | None, writes: tuple[Write, ...] | None, workshop: Workshop) -> Outcome:
+    """Put an edited copy in the place of the file and of every hard link to it.
+
+    Where the strings have no room the copy is what patchelf makes of the file.
     The copy is made in the workshop, and brought beside the file only where rename(2) does not lead from there to it: so a kill
-    leaves nothing in an output but, there, what the next run clears away. Raises WriteError; the file is then whole and old, and
-    no copy stays behind.
+    leaves nothing in an output but, there, what the next run clears away.
     """
     path = edit.paths[0]
     copies: list[str] = []
     replaced: list[str] = []
     try:
-        before = read_unedited(path)
-        writes = in_place(edit, before)
         directory = workshop.scratch if workshop.reaches(path) else os.path.dirname(path)
         copy = _temporary(directory if writes is not None else workshop.scratch)
         copies.append(copy)
-        _edit(edit, before, writes, workshop, copy)
+        blind = _edit(edit, before, writes, workshop, copy)
         if os.path.dirname(copy) != directory:
             made, copy = copy, _temporary(directory)
             copies.append(copy)
@@ -114,6 +275,7 @@ def write(edit: Edit, workshop: Workshop) -> bool:
             os.unlink(made)
             copies.remove(made)
         status = os.lstat(path)
+        added = os.stat(copy).st_size - status.st_size
         os.chown(copy, status.st_uid, status.st_gid)
         shutil.copystat(path, copy)
         for _ in edit.paths[1:]:
@@ -132,7 +294,7 @@ def write(edit: Edit, workshop: Workshop) -> bool:
         for copy in copies:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(copy)
-    return writes is not None
+    return Outcome(writes is not None, added, blind)
 
 
 def write_copy(edit: Edit, target: str, settings: Settings, check: Callable[[str], None]) -> int:
@@ -158,6 +320,8 @@ def write_copy(edit: Edit, target: str, settings: Settings, check: Callable[[str
         os.replace(copy, target)
     except OSError as error:
         raise WriteError(target, error.strerror or str(error)) from error
+    except NotEdited as error:
+        raise WriteError(target, error.problem) from error
     except (ToolError, MalformedElf, ReadError) as error:
         raise WriteError(target, str(error)) from error
     finally:
@@ -166,22 +330,37 @@ def write_copy(edit: Edit, target: str, settings: Settings, check: Callable[[str
     return size
 
 
-def _edit(edit: Edit, before: Unedited | None, writes: tuple[Write, ...] | None, workshop: Workshop, copy: str) -> None:
-    """Make `copy`, which is there and empty, what the edit asks for, and read it again.
-
-    What patchelf has put out of use is blanked where it holds a path of the store: Nix would take it for a reference.
-    """
-    path = edit.paths[0]
-    if writes is not None:
-        clone(path, copy)
-        _apply(writes, copy)
-    else:
-        run([workshop.patchelf, *arguments(edit), "--output", copy, path])
+def _edit(edit: Edit, before: Unedited | None, writes: tuple[Write, ...] | None, workshop: Workshop, copy: str) -> str:
+    """Make `copy`, which is there and empty, what the edit asks for, and read it again; why pyelftools could not, if so."""
+    if writes is None:
+        return _move(edit, before, workshop, copy)
+    clone(edit.paths[0], copy)
+    _apply(writes, copy)
     if edit.order is not None and (table := read_table(copy)) is not None:
         _apply(reorder(table, edit.order), copy)
-    if writes is None:
+    return verify(edit, before, copy, moved=False)
+
+
+def _move(edit: Edit, before: Unedited | None, workshop: Workshop, copy: str) -> str:
+    """Have patchelf make `copy`, as `_edit` does. Raises NotEdited where it fails for what the file is, or spoils it.
+
+    What it has put out of use is blanked where it holds a path of the store: Nix would take it for a reference.
+    """
+    path = edit.paths[0]
+    try:
+        run([workshop.patchelf, *arguments(edit), "--output", copy, path])
+    except ToolError as error:
+        if error.ended is None or error.ended in BY_OTHERS or any(word in error.problem for word in OF_THE_SYSTEM):
+            raise
+        raise NotEdited(path, f"it has no room for the names, and patchelf {error.problem}") from error
+    try:
+        if edit.order is not None and (table := read_table(copy)) is not None:
+            _apply(reorder(table, edit.order), copy)
         _blank(copy, workshop.store)
-    verify(edit, before, copy)
+        return verify(edit, before, copy, moved=True)
+    except (MalformedElf, WriteError) as error:
+        problem = error.reason if isinstance(error, MalformedElf) else error.problem
+        raise NotEdited(path, f"it has no room for the names, and patchelf spoils it: {problem}") from error
 
 
 def in_place(edit: Edit, before: Unedited | None) -> tuple[Write, ...] | None:
@@ -216,9 +395,13 @@ def _exchange(copy: str, path: str) -> None:
 
 def _apply(writes: Sequence[Write], path: str) -> None:
     with open(path, "r+b", buffering=0) as file:
-        for each in writes:
-            file.seek(each.position)
-            file.write(each.data)
+        _put(writes, file.fileno())
+
+
+def _put(writes: Sequence[Write], descriptor: int) -> None:
+    for each in writes:
+        if os.pwrite(descriptor, each.data, each.position) != len(each.data):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def _blank(path: str, store: str) -> None:
@@ -265,8 +448,11 @@ def expected(edit: Edit) -> dict[str, object]:
     }
 
 
-def verify(edit: Edit, before: Unedited | None, copy: str) -> None:
-    """Read the edited copy and compare it with what was asked for: the strings named, and all others untouched."""
+def verify(edit: Edit, before: Unedited | None, copy: str, *, moved: bool) -> str:
+    """Read the edited copy and compare it with what was asked for: the strings named, and all others untouched.
+
+    `moved` tells that tables may lie elsewhere. pyelftools reads it, too; why it could not, or nothing. Raises WriteError.
+    """
     edited = read_edited(copy)
     if edited is None:
         raise WriteError(edit.paths[0], "the edit left no ELF file")
@@ -275,6 +461,43 @@ def verify(edit: Edit, before: Unedited | None, copy: str) -> None:
     _compare(edit, after)
     if old is None or new is None or old.spoilt(new):
         raise WriteError(edit.paths[0], "the edit changed a symbol's or version's name, or a flag")
+    if problem := _unmapped(old, new) if moved else "it moved a segment" * (old.loaded != new.loaded):
+        raise WriteError(edit.paths[0], problem)
+    return _second_reading(edit, old, new, copy)
+
+
+def _unmapped(old: Contents, new: Contents) -> str:
+    """What keeps a loader from mapping all code and data where they were; nothing if it still does.
+
+    The segment that begins with the file header is not asked for: tables of it lie elsewhere.
+    """
+    for segment in (each for each in old.loaded if each.offset):
+        end = segment.address + segment.size
+        if not any(each.address <= segment.address and end <= each.address + each.size for each in new.loaded):
+            return f"the segment at {segment.address:#x} is no longer there"
+    lowest, was = (min((each.address for each in contents.loaded), default=0) for contents in (new, old))
+    if lowest < was and lowest < LOWEST:
+        return f"its first segment would be at {lowest:#x}, below {LOWEST:#x}, where a kernel maps nothing"
+    return ""
+
+
+def _second_reading(edit: Edit, old: Contents, new: Contents, copy: str) -> str:
+    """Let pyelftools read the copy and compare it with the edit; why it could not read it, or nothing. Raises WriteError."""
+    from nix_harden.fixup import witness
+
+    try:
+        seen = witness.look(copy)
+    except witness.Blind as error:
+        return str(error)
+    wanted = expected(edit) | {
+        "versions": old.version_names,
+        "loaded": tuple((each.offset, each.address, each.size) for each in new.loaded),
+    }
+    for each in fields(seen):
+        if (found := getattr(seen, each.name)) != wanted[each.name]:
+            problem = f"pyelftools reads {each.name} {found!r} instead of {wanted[each.name]!r}"
+            raise WriteError(edit.paths[0], problem)
+    return ""
 
 
 def _compare(edit: Edit, after: Object) -> None:

@@ -202,7 +202,7 @@ def test_newer_ones_are_taken(store: Store, it: Package, version: str) -> None:
 
 FAULTS = {
     "fails": "echo it broke >&2; exit 1",
-    "dies": "kill -9 $$",
+    "asserts": "kill -ABRT $$",
     "writes nothing": "exit 0",
     "writes rubbish": 'echo rubbish >"${@: -2:1}"',
     "writes half": '"$patchelf" "$@" && truncate -s 2000 "${@: -2:1}"',
@@ -218,19 +218,56 @@ FAULTS = {
 }
 
 
-@pytest.mark.parametrize("fault", FAULTS)
-def test_whatever_patchelf_does_wrong_leaves_the_old_file_whole(store: Store, it: Package, fault: str) -> None:
-    program = it.bin / "app"
+def spoils_the_program(store: Store, fault: str) -> dict[str, str]:
+    """A patchelf that does this to the program, and to no library."""
     only_the_program = '[[ "${@: -1}" == */bin/app ]] || exec "$patchelf" "$@"\n'
-    script = VERSION + only_the_program + f"libc={store.libc}/libc.so.6\n" + FAULTS[fault]
+    return fake(store, VERSION + only_the_program + f"libc={store.libc}/libc.so.6\n" + fault)
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_file_of_which_patchelf_makes_nothing_good_stays_as_it_is_and_the_rest_is_done(
+    store: Store, it: Package, fault: str
+) -> None:
+    """The warning says what was wrong with it and what ends it; under hardenNeededStrict the run fails."""
+    program = it.bin / "app"
     before, ran = program.read_bytes(), run(program)
-    answer = store.harden(it, environ=fake(store, script), status=3)
+    environ = spoils_the_program(store, FAULTS[fault])
+    answer = store.harden(it, environ=environ)
     assert program.read_bytes() == before
     assert run(program).behaviour == ran.behaviour
     assert {path.name for path in it.path.rglob("*")} == {"lib", "bin", "app", "liba.so.1", "libb.so.1"}, (
         "no copy stays"
     )
+    assert f"warning: {program}: stays as it is: it has no room for the names, and patchelf " in answer.err
+    assert 'hardenNeededExclude = [ "app" ]' in answer.err
+    assert "3 left bare: " in answer.err
+    assert "app (patchelf cannot edit it)" in answer.err
+    assert names(it.lib / "libb.so.1").needed[0] == f"{it.lib}/liba.so.1"
+    store.harden(it, environ=environ, options=["--strict"], status=1)
+    assert program.read_bytes() == before
+    assert "warning" not in store.harden(it, environ=environ, options=["--exclude", "app"]).err
+
+
+@pytest.mark.parametrize(
+    "fault", ["kill -9 $$", "echo 'patchelf: writing: No space left on device' >&2; exit 1"], ids=["killed", "no space"]
+)
+def test_what_ends_patchelf_whatever_the_file_is_ends_the_run(store: Store, it: Package, fault: str) -> None:
+    """Or two builds of one derivation would differ."""
+    program = it.bin / "app"
+    before = program.read_bytes()
+    answer = store.harden(it, environ=spoils_the_program(store, fault), status=3)
+    assert program.read_bytes() == before
     assert f"{program}: not written, the file is as it was" in answer.err
+
+
+def test_unharden_tells_of_a_file_that_patchelf_cannot_edit(store: Store, it: Package) -> None:
+    """What is left absolute is a finding. lld leaves no place for the search path that the bare name needs."""
+    libd = it.library("libd.so", function("d", 1), soname=f"{it.lib}/libd.so")
+    program = it.program("two", prints("d"), needs=[libd], linker="lld", rpath=[])
+    before = program.read_bytes()
+    answer = store.call("unharden", it.path, environ=fake(store, VERSION + "echo it broke >&2; exit 1"), status=1)
+    assert (program.read_bytes(), f"warning: {program}: stays as it is" in answer.err) == (before, True)
+    assert names(libd).soname == "libd.so", "the rest is done"
 
 
 def test_no_patchelf_is_said_and_nothing_is_written(store: Store, it: Package) -> None:

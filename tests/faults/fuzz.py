@@ -119,7 +119,7 @@ class Target:
             assert len(changed) == len(self.data), "in place means that nothing is added"
             Path(self.old).write_bytes(changed)
             try:
-                writer.verify(edit, read_unedited(path), self.old)
+                writer.verify(edit, read_unedited(path), self.old, moved=False)
                 self.counts["in place"] += 1
             except HardenError:
                 self.counts["in place, refused"] += 1
