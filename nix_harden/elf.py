@@ -32,6 +32,17 @@ WANTS = {elf.DT_NEEDED: "DT_NEEDED", elf.DT_FILTER: "DT_FILTER", elf.DT_AUXILIAR
 
 # Tags whose value holds no address or size that patchelf's moves change, by number (gABI, "Dynamic Section").
 FIXED = frozenset((2, 8, elf.DT_INIT, elf.DT_FINI, 18, 27, 28, elf.DT_FLAGS, elf.DT_FLAGS_1))
+# Segments that say something of bytes which another describes: PT_LOAD, PT_GNU_STACK and PT_GNU_RELRO.
+WITHOUT_BYTES = (elf.PT_LOAD, 0x6474E551, 0x6474E552)
+# The tags that say how large a table is: DT_RELASZ, DT_RELSZ, DT_PLTRELSZ, DT_RELRSZ, DT_INIT_ARRAYSZ, DT_FINI_ARRAYSZ.
+SIZES = {
+    elf.DT_RELA: 8,
+    elf.DT_REL: 18,
+    elf.DT_JMPREL: 2,
+    elf.DT_RELR: 35,
+    elf.DT_INIT_ARRAY: 27,
+    elf.DT_FINI_ARRAY: 28,
+}
 PIECE = 4096  # bytes of a string table that are compared at once
 
 
@@ -201,6 +212,7 @@ def _object(path: str, image: Image) -> Object:
         notes=tuple(_dlopen_notes(image)),
         no_default_directories=bool(flags & DF_1_NODEFLIB),
         payload=image.payload(),
+        alignment=max((segment.align for segment in image.segments if segment.type == elf.PT_LOAD), default=0),
         **common,
     )
 
@@ -283,7 +295,8 @@ def _table(image: Image) -> StringTable | None:
     if dynamic is None or dynamic.empty or not dynamic.strings.startswith(b"\0") or not dynamic.strings.endswith(b"\0"):
         return None
     segment, start, end = dynamic.segment, dynamic.strings_offset, dynamic.strings_offset + len(dynamic.strings)
-    if image.offset(segment.address, "the dynamic section") != segment.offset or not _is_alone(image, dynamic):
+    alone = _is_alone_by_sections if image.sections else _is_alone_by_segments
+    if image.offset(segment.address, "the dynamic section") != segment.offset or not alone(image, dynamic):
         return None
     tag, width = image.layout.tag.size, image.layout.tag.size // 2
     fields = [
@@ -295,10 +308,17 @@ def _table(image: Image) -> StringTable | None:
     fields += [Field(Use.VERSION, need.position + 4, 4, need.file) for need in dynamic.version_needs]
     if any(start <= field.position < end or field.value >= len(dynamic.strings) for field in fields):
         return None
-    return StringTable(start, dynamic.strings, image.order == "<", dynamic.fixed_references, tuple(fields))
+    fixed = dynamic.fixed_references
+    if not image.sections:  # nothing vouches for bytes that no tag refers to
+        starts = {match.end() for match in re.finditer(rb"\0", dynamic.strings)}
+        fixed |= starts.difference(field.value for field in fields)
+    after = len(dynamic.tags) * tag
+    follow = image.read(segment.offset + after, min(2 * tag, segment.size - after), "the dynamic section")
+    spare = (segment.offset + after, width) if len(follow) == 2 * tag and not any(follow) else None
+    return StringTable(start, dynamic.strings, image.order == "<", fixed, tuple(fields), spare)
 
 
-def _is_alone(image: Image, dynamic: Dynamic) -> bool:
+def _is_alone_by_sections(image: Image, dynamic: Dynamic) -> bool:
     """Whether the string table is one section, to which no section of an unknown kind belongs, and no other lies in its bytes."""
     start, end = dynamic.strings_offset, dynamic.strings_offset + len(dynamic.strings)
     if any(tag in PRELINKED for tag, _ in dynamic.tags):
@@ -315,6 +335,33 @@ def _is_alone(image: Image, dynamic: Dynamic) -> bool:
         mine is not None
         and mine != image.names_section
         and all(section.type in LINKED for section in image.sections if section.link == mine)
+    )
+
+
+def _is_alone_by_segments(image: Image, dynamic: Dynamic) -> bool:
+    """The same where there are no sections: no segment with a meaning of its own, and no table that a tag names, lies in its bytes.
+
+    Each symbol that may be one counts: where the table of symbols has no end but the next table's beginning, what lies between is
+    taken for symbols, and the strings are left alone where that can be none.
+    """
+    start, end = dynamic.strings_offset, dynamic.strings_offset + len(dynamic.strings)
+    if any(tag in PRELINKED for tag, _ in dynamic.tags) or max(dynamic.symbols, default=0) >= len(dynamic.strings):
+        return False
+    maps = [each for each in image.segments if each.type == elf.PT_LOAD]
+    if not any(each.offset <= start and end <= each.offset + each.size for each in maps):
+        return False
+    taken = [(each.offset, each.size) for each in image.segments if each.type not in WITHOUT_BYTES]
+    taken += [(0, image.header_size), image.segment_table]
+    address = dynamic.value(elf.DT_STRTAB) or 0
+    values = dict(reversed(dynamic.tags))
+    sizes = {tag: values.get(size, 1) for tag, size in SIZES.items()}
+    sizes[elf.DT_SYMTAB] = len(dynamic.symbols) * image.layout.symbol
+    sizes[elf.DT_VERSYM] = len(dynamic.symbols) * 2
+    tables = [
+        (values[tag], sizes.get(tag, 1)) for tag in (elf.TABLES | {elf.DT_SYMTAB}) - {elf.DT_STRTAB} if tag in values
+    ]
+    return not any(at < end and start < at + size for at, size in taken) and not any(
+        at < address + len(dynamic.strings) and address < at + size for at, size in tables
     )
 
 

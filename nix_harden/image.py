@@ -110,7 +110,7 @@ def _layout(bits: int, order: str) -> Layout:
     wide = bits == 64
     return Layout(
         struct.Struct(order + ("HH12xQQ4xHHHHHH" if wide else "HH8xII4xHHHHHH")),
-        struct.Struct(order + ("IIQQ8xQ16x" if wide else "III4xI4xI4x")),
+        struct.Struct(order + ("IIQQ8xQ8xQ" if wide else "III4xI4xII")),
         struct.Struct(order + ("II8xQQQI20x" if wide else "II4xIIII12x")),
         struct.Struct(order + ("QQ" if wide else "II")),
         24 if wide else 16,
@@ -126,13 +126,14 @@ LAYOUTS = {(bits, order): _layout(bits, order) for bits in (32, 64) for order in
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """A program header: p_type, p_offset, p_vaddr, p_filesz and p_flags."""
+    """A program header: p_type, p_offset, p_vaddr, p_filesz, p_flags and p_align."""
 
     type: int
     offset: int
     address: int
     size: int
     flags: int
+    align: int
 
     @property
     def is_code(self) -> bool:
@@ -202,7 +203,9 @@ class Image:
             raise Broken(f"the program header table has entries of {stride} bytes, {entry.size} are needed")
         data = self.read(self._phoff, self._phnum * stride, "the program header table")
         rows = (entry.unpack_from(data, at) for at in range(0, self._phnum * stride, stride or 1))
-        fields = itemgetter(0, 2, 3, 4, 1) if self.bits == 64 else itemgetter(0, 1, 2, 3, 4)  # where p_flags stands
+        fields = (
+            itemgetter(0, 2, 3, 4, 1, 5) if self.bits == 64 else itemgetter(0, 1, 2, 3, 4, 5)
+        )  # where p_flags stands
         return tuple(Segment(*fields(row)) for row in rows)
 
     def _sections(self) -> tuple[Section, ...]:
@@ -222,6 +225,15 @@ class Image:
             if segment.type == PT_LOAD and segment.address <= address < segment.address + segment.size:
                 return segment.offset + address - segment.address
         raise Broken(f"{what} at address {address:#x} lies in no loaded segment")
+
+    @property
+    def header_size(self) -> int:
+        return int(self._ehsize)
+
+    @property
+    def segment_table(self) -> tuple[int, int]:
+        """Offset and size of the program header table."""
+        return self._phoff, self._phnum * self._phentsize
 
     def end(self) -> int:
         """The first byte that no header describes."""

@@ -55,7 +55,7 @@ class Object:
     `no_default_directories` is DF_1_NODEFLIB. `filters` are the strings of
     DT_FILTER, DT_AUXILIARY, DT_AUDIT and DT_DEPAUDIT; `payload` counts bytes after the last one that a header describes; `sections` tells whether there
     is a section header table, which patchelf needs; `debug_only` marks a file whose dynamic section holds no bytes,
-    as `objcopy --only-keep-debug` leaves it.
+    as `objcopy --only-keep-debug` leaves it. `alignment` is the largest of its loaded segments.
     """
 
     path: str
@@ -74,6 +74,7 @@ class Object:
     sections: bool = True
     debug_only: bool = False
     payload: int = 0
+    alignment: int = 0
 
     @property
     def directory(self) -> str:
@@ -210,7 +211,8 @@ class StringTable:
     """The dynamic string table of a file and all that refers to it.
 
     `offset` is its place in the file; `fixed` are the offsets that symbols, versions and other tags refer to, which no
-    edit may change.
+    edit may change; `spare` is a DT_NULL that another follows, hence free for a
+    tag: its place in the file and the width of its two numbers, in bytes.
     """
 
     offset: int
@@ -218,6 +220,7 @@ class StringTable:
     little_endian: bool
     fixed: frozenset[int]
     fields: tuple[Field, ...]
+    spare: tuple[int, int] | None = None
 
     @property
     def byte_order(self) -> Literal["little", "big"]:

@@ -7,9 +7,10 @@ import stat
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from nix_harden.elf import read_mentions, read_wants
+from nix_harden.elf import read_mentions, read_table, read_wants
 from nix_harden.errors import HardenError, MalformedElf, ReadError
-from nix_harden.model import ABSENT, COPY, Abi, Candidate, File, Kind, Loadable, Object, Output, Tried
+from nix_harden.fixup.place import place
+from nix_harden.model import ABSENT, COPY, Abi, Candidate, Edit, File, Kind, Loadable, Object, Output, Tried
 from nix_harden.search import LIB_TOKEN, expand, own_text
 from nix_harden.settings import Settings
 
@@ -144,6 +145,14 @@ class Catalog:
         except HardenError:
             return None
         return found.object if found is not None else None
+
+    def has_room(self, edit: Edit) -> bool:
+        """Whether an edit can be made in the file as it lies, so that nothing in it moves."""
+        try:
+            table = read_table(edit.paths[0])
+        except (MalformedElf, ReadError):
+            return False
+        return table is not None and place(table, edit) is not None
 
     def look(self, path: str, abi: Abi) -> Candidate | Tried:
         """The candidate at `path` for an object of `abi`, or why the loader would pass it over."""
@@ -302,8 +311,8 @@ class Catalog:
             for propagated in PROPAGATED:
                 roots.extend(path for path in _words(os.path.join(root, propagated)) if path not in roots)
             queue.extend(os.path.join(root, part) for part in LIB_DIRECTORIES)
-        for place in queue:
-            directory = self.real(place)
+        for each in queue:
+            directory = self.real(each)
             if directory in seen or not os.path.isdir(directory) or not self.settings.in_store(directory):
                 continue
             seen.add(directory)

@@ -3,28 +3,60 @@
 import bisect
 import itertools
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
+from nix_harden.image import DT_RPATH, DT_RUNPATH
 from nix_harden.model import Edit, Field, PathAction, StringTable, Use, Write
 
 
 def place(table: StringTable, edit: Edit) -> tuple[Write, ...] | None:
     """The writes that make an edit in place, or None where the free bytes do not suffice, or a tag would have to be added.
 
-    Free is what no symbol, tag or version refers to, once the old strings are out of use. New strings share tails with each other
-    and with what is there; what stays free is blanked with zeros, so that no store path is left behind in it.
+    Free is what no symbol, tag or version refers to, once the old strings are out of use; where it is in pieces that are too short,
+    the strings that stay move together. New strings share tails with each other and with what is there; what stays free is blanked
+    with zeros, so that no store path is left behind in it.
     """
+    tag = new_tag(table, edit)
+    if tag is None or len(edit.needed_after) != len(edit.before.needed):
+        return None
+    if tag:
+        table = replace(table, fields=(*table.fields, _field(tag[0], Use.RPATH if edit.rpath else Use.RUNPATH)))
     changes = _changes(table, edit)
-    if changes is None or len(edit.needed_after) != len(edit.before.needed):
+    if changes is None:
         return None
     if not changes:
         return ()
-    kept = table.fixed | {field.value for field in table.fields if field not in changes} | {0}
+    stay = {field: os.fsencode(table.string(field.value)) for field in table.fields if field not in changes}
+    filled = _fill(table, changes) or _fill(table, stay | changes)
+    return None if filled is None else (*tag, *filled)
+
+
+def new_tag(table: StringTable, edit: Edit) -> tuple[Write, ...] | None:
+    """The write that makes a spare DT_NULL the tag of the search path, empty as yet, where there is none; None where none is spare."""
+    use = Use.RPATH if edit.rpath else Use.RUNPATH
+    if edit.action is PathAction.KEEP or any(field.use is use for field in table.fields):
+        return ()
+    if table.spare is None:
+        return None
+    position, width = table.spare
+    number = DT_RPATH if edit.rpath else DT_RUNPATH
+    return (Write(position, number.to_bytes(width, table.byte_order) + bytes(width)),)
+
+
+def _field(tag: Write, use: Use) -> Field:
+    width = len(tag.data) // 2
+    return Field(use, tag.position + width, width, 0)
+
+
+def _fill(table: StringTable, texts: Mapping[Field, bytes]) -> tuple[Write, ...] | None:
+    """The writes that lead these fields to these texts and blank what is free then, or None where the texts have no room."""
+    kept = table.fixed | {field.value for field in table.fields if field not in texts} | {0}
     free = _free(table.strings, kept)
     buffer = bytearray(table.strings)
     places = {b"": 0}
     written: list[tuple[int, int]] = []
-    for text in sorted(set(changes.values()) - {b""}, key=lambda text: (-len(text), text)):
+    for text in sorted(set(texts.values()) - {b""}, key=lambda text: (-len(text), text)):
         at = _shared(buffer, text + b"\0", free)
         if at is None:
             at = _take(free, len(text) + 1)
@@ -40,7 +72,7 @@ def place(table: StringTable, edit: Edit) -> tuple[Write, ...] | None:
     strings = (Write(table.offset + start, bytes(buffer[start:stop])) for start, stop in sorted(written))
     fields = (
         Write(field.position, places[text].to_bytes(field.size, table.byte_order))
-        for field, text in changes.items()
+        for field, text in texts.items()
         if places[text] != field.value
     )
     return (*strings, *fields)
@@ -69,8 +101,6 @@ def _changes(table: StringTable, edit: Edit) -> dict[Field, bytes] | None:
     if edit.action is not PathAction.KEEP:
         use, text = (Use.RPATH, old.rpath) if edit.rpath else (Use.RUNPATH, old.runpath)
         new[use] = {text or "": edit.search_path}
-        if not any(field.use is use for field in table.fields):
-            return None
     found = {}
     for field in table.fields:
         text = table.string(field.value)

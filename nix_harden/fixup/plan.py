@@ -6,7 +6,17 @@ from dataclasses import replace
 
 from nix_harden.errors import NotEdited, PlanConflict, UsageError
 from nix_harden.fixup.catalog import Catalog
-from nix_harden.fixup.policy import FILE_RULES, NEEDED_RULES, SONAME_RULES, FileCase, NeededCase, SonameCase, first
+from nix_harden.fixup.policy import (
+    FILE_RULES,
+    NEEDED_RULES,
+    NO_ROOM,
+    SONAME_RULES,
+    UNMOVABLE_RULES,
+    FileCase,
+    NeededCase,
+    SonameCase,
+    first,
+)
 from nix_harden.fixup.resolve import cycle, resolve_any
 from nix_harden.fixup.searchpath import drop_room, search_path
 from nix_harden.model import (
@@ -73,7 +83,25 @@ def _decide(file: File, catalog: Catalog, settings: Settings, held: Held) -> Dec
     edit = None
     if replaced or new_soname or action is not PathAction.KEEP:
         edit = Edit(file.paths, obj, new_soname, replaced, action, text, obj.rpath is not None and obj.runpath is None)
-    return Decision(file, None, soname, needed, resolutions, why, edit)
+    return fitted(Decision(file, None, soname, needed, resolutions, why, edit), catalog, settings)
+
+
+def fitted(decision: Decision, catalog: Catalog, settings: Settings) -> Decision:
+    """The decision as far as it has room, where patchelf must make none or would make far too much: without the SONAME, or nothing."""
+    edit, case = decision.edit, FileCase(decision.file)
+    no_room = NO_ROOM.fires(case, settings)
+    if edit is None or no_room is None or catalog.has_room(edit):
+        return decision
+    less = replace(edit, soname=None)
+    asked = bool(less.needed) or less.action is not PathAction.KEEP
+    unmovable = first(UNMOVABLE_RULES, case, settings)
+    if edit.soname is not None and (catalog.has_room(less) if asked else unmovable is None):
+        soname = Verdict(edit.before.soname or "", None, NO_ROOM.name, no_room)
+        return replace(decision, soname=soname, edit=less if asked else None)
+    if unmovable is None:
+        return decision
+    rule, detail = unmovable
+    return Decision(decision.file, Verdict(edit.before.path, None, rule.name, detail), None, (), (), "", None)
 
 
 def _resolutions(file: File, catalog: Catalog, settings: Settings) -> tuple[Resolution, ...]:

@@ -9,8 +9,10 @@ from nix_harden.model import ABSENT, File, Kind, Object, Resolution
 from nix_harden.names import ALLOCATORS, DRIVERS, LIBC, LOADERS, RUNTIMES
 from nix_harden.search import NUKED, own_text
 from nix_harden.settings import Settings, matches
+from nix_harden.words import human
 
 Case = TypeVar("Case")
+LARGE = 1 << 20  # an alignment from which on patchelf's padding, up to twice as much, is worth more than a SONAME
 
 ANSWERS = "answers a bare name"
 # Files of which no loader reads a name.
@@ -146,6 +148,10 @@ FILE_RULES: tuple[Rule[FileCase], ...] = (
         ),
     ),
     Rule("nothing dynamic", "the loader reads no names from it", lambda case, _: _when(case.object.kind is Kind.OTHER)),
+)
+
+# Where the new strings have no room in the file, so that patchelf would have to move what lies in it.
+UNMOVABLE_RULES: tuple[Rule[FileCase], ...] = (
     Rule(
         "appended data",
         "data after the ELF file proper is found by its offset, which patchelf would move",
@@ -155,6 +161,14 @@ FILE_RULES: tuple[Rule[FileCase], ...] = (
         "no section headers",
         "patchelf finds the dynamic section through them",
         lambda case, _: _when(not case.object.sections),
+    ),
+)
+NO_ROOM: Rule[FileCase] = Rule(
+    "no room",
+    "patchelf would move what it may not, or add megabytes for segments that are aligned to them",
+    lambda case, settings: _when(
+        first(UNMOVABLE_RULES, case, settings) is not None or case.object.alignment >= LARGE,
+        human(case.object.alignment),
     ),
 )
 
@@ -277,3 +291,9 @@ def first(rules: tuple[Rule[Case], ...], case: Case, settings: Settings) -> tupl
         if detail is not None:
             return rule, detail
     return None
+
+
+def leaves_alone(case: FileCase, settings: Settings) -> tuple[Rule[FileCase], str] | None:
+    """The rule that keeps a file as it is, as far as the file alone tells; what is hardened had room."""
+    hardened = any(os.path.isabs(name) for name in (case.object.soname or "", *case.object.needed))
+    return first(FILE_RULES if hardened else (*FILE_RULES, *UNMOVABLE_RULES), case, settings)

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from nix_harden.fixup.catalog import Catalog
-from nix_harden.fixup.policy import FILE_RULES, FileCase, first
+from nix_harden.fixup.policy import FILE_RULES, UNMOVABLE_RULES, FileCase, first
 from nix_harden.fixup.resolve import own_search
 from nix_harden.model import Candidate, Decision, Edit, File, PathAction, Plan, Verdict
 from nix_harden.search import NUKED, own_text
@@ -56,7 +56,13 @@ def _decide(file: File, copies: Mapping[str, str], catalog: Catalog, settings: S
         )
     needed = tuple(verdicts[name] for name in obj.needed)
     why = f"gets back {' '.join(path.added)}" if path.added else "as it is"
-    return Decision(file, None, soname, needed, (), why, edit)
+    decision = Decision(file, None, soname, needed, (), why, edit)
+    unmovable = first(UNMOVABLE_RULES, FileCase(file), settings)
+    if edit is None or unmovable is None or catalog.has_room(edit):
+        return decision
+    rule, detail = unmovable
+    left = tuple(Verdict(verdict.name, None, rule.name) for verdict in needed)
+    return Decision(file, Verdict(obj.path, None, rule.name, detail), None, left, (), "", None)
 
 
 def _twice(targets: Mapping[str, str], catalog: Catalog) -> set[str]:

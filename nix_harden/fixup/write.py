@@ -21,7 +21,7 @@ from dataclasses import dataclass, field, fields
 from nix_harden.elf import Contents, read_edited, read_stale, read_table, read_unedited
 from nix_harden.errors import HardenError, MalformedElf, NotEdited, ReadError, SeveralErrors, ToolError, WriteError
 from nix_harden.fixup.patchelf import arguments, find
-from nix_harden.fixup.place import place, reorder
+from nix_harden.fixup.place import new_tag, place, reorder
 from nix_harden.fixup.workers import share
 from nix_harden.model import COPY, Edit, Kind, Object, PathAction, StringTable, Write
 from nix_harden.process import run
@@ -344,11 +344,16 @@ def _edit(edit: Edit, before: Unedited | None, writes: tuple[Write, ...] | None,
 def _move(edit: Edit, before: Unedited | None, workshop: Workshop, copy: str) -> str:
     """Have patchelf make `copy`, as `_edit` does. Raises NotEdited where it fails for what the file is, or spoils it.
 
+    A tag that is missing it is given in a spare place, or it would move the dynamic section, which code may read by its old address.
     What it has put out of use is blanked where it holds a path of the store: Nix would take it for a reference.
     """
-    path = edit.paths[0]
+    path = source = edit.paths[0]
+    if before is not None and before[0] is not None and (tag := new_tag(before[0], edit)):
+        clone(path, copy)
+        _apply(tag, copy)
+        source = copy
     try:
-        run([workshop.patchelf, *arguments(edit), "--output", copy, path])
+        run([workshop.patchelf, *arguments(edit), "--output", copy, source])
     except ToolError as error:
         if error.ended is None or error.ended in BY_OTHERS or any(word in error.problem for word in OF_THE_SYSTEM):
             raise

@@ -10,7 +10,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from nix_harden import __version__
-from nix_harden.fixup.policy import FILE_RULES, SONAME_RULES, FileCase, SonameCase, first
+from nix_harden.fixup.policy import (
+    FILE_RULES,
+    SONAME_RULES,
+    UNMOVABLE_RULES,
+    FileCase,
+    SonameCase,
+    first,
+    leaves_alone,
+)
 from nix_harden.graphing.picture import HASH, Picture, vertex_id
 from nix_harden.loading.audit import Audit
 from nix_harden.loading.checks import REASONS, Finding, Severity, reason_of, store_path
@@ -164,7 +172,7 @@ class _Union:
         found = self.objects.get(node.real)
         if found is None:
             found = self.objects[node.real] = _Object(node, len(self.objects))
-            fired = first(FILE_RULES, FileCase(_file(node)), self.settings)
+            fired = leaves_alone(FileCase(_file(node)), self.settings)
             if fired is not None:
                 self.left[found.place] = fired[0].name
         return found
@@ -251,7 +259,9 @@ def _root(graph: Graph, survey: Survey, union: _Union) -> dict[str, Any]:
 
 def _reasons(names: Iterable[_Name], settings: Settings, union: _Union) -> Iterator[dict[str, Any]]:
     """Why names are bare, the most frequent first, what may be bound before what is as it should be."""
-    sentences = {rule.name: rule.sentence for rule in FILE_RULES} | {reason.name: reason.sentence for reason in REASONS}
+    sentences = {rule.name: rule.sentence for rule in (*FILE_RULES, *UNMOVABLE_RULES)} | {
+        reason.name: reason.sentence for reason in REASONS
+    }
     counts = Counter((name.severity, name.why) for name in names if name.state == BARE)
     for (severity, why), number in sorted(counts.items(), key=lambda item: (-item[0][0], -item[1], item[0][1])):
         yield {"name": why, "sentence": sentences[why], "expected": severity is Severity.NOTE, "names": number}
@@ -347,7 +357,7 @@ def _soname(obj: Object, node: Node, settings: Settings) -> tuple[str | None, st
     if os.path.isabs(obj.soname):
         return BOUND, None
     for fired in (
-        first(FILE_RULES, FileCase(_file(node)), settings),
+        leaves_alone(FileCase(_file(node)), settings),
         first(SONAME_RULES, SonameCase(_file(node), node.real, False), settings),
     ):
         if fired is not None:

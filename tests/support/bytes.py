@@ -26,10 +26,15 @@ def segments(path: Path) -> list[tuple[int, int, int]]:
     return [(kind, offset, length) for kind, _, offset, _, _, length in rows]
 
 
+def dynamic_place(path: Path) -> int:
+    """The file offset of the dynamic section."""
+    return next(offset for kind, offset, _ in segments(path) if kind == PT_DYNAMIC)
+
+
 def dynamic(path: Path, *, first: bool = False) -> dict[int, tuple[int, int]]:
     """The dynamic section: for each tag, the file offset of its last (or first) entry, and its value."""
     data = path.read_bytes()
-    offset = next(offset for kind, offset, _ in segments(path) if kind == PT_DYNAMIC)
+    offset = dynamic_place(path)
     found: dict[int, tuple[int, int]] = {}
     while True:
         tag, value = struct.unpack_from("<QQ", data, offset)

@@ -54,6 +54,19 @@ def test_without_room_there_is_no_place() -> None:
     assert place(before, edit(("libz.so.1", "/s/z/libz.so.1"))) is None
 
 
+def test_strings_that_stay_move_together_where_free_bytes_are_in_pieces() -> None:
+    """Linkers write NEEDED, SONAME and the search path one after the other."""
+    before = table("libz.so.1", "it.so", "/s/z/lib", NEEDED="libz.so.1", SONAME="it.so", RUNPATH="/s/z/lib")
+    asked = edit(("libz.so.1", "/s/z/lib/libz.so.1"), action=PathAction.EMPTY, soname=None, runpath="/s/z/lib")
+    writes = place(before, asked)
+    assert writes is not None
+    data, fields = after(before, writes)
+    assert fields == ["/s/z/lib/libz.so.1", "it.so", ""]
+    assert len(data) == len(before.strings)
+    stuck = StringTable(AT, before.strings, True, frozenset((before.strings.index(b"it.so"),)), before.fields)
+    assert place(stuck, asked) is None, "a symbol's name does not move"
+
+
 def test_bytes_that_a_symbol_needs_are_not_free() -> None:
     """Linkers merge a string with the end of another: the search path ends with a symbol's name."""
     before = table(

@@ -4,14 +4,14 @@ from typing import Any
 
 import pytest
 
-from nix_harden.fixup.policy import FILE_RULES, NEEDED_RULES, SONAME_RULES, Rule
+from nix_harden.fixup.policy import FILE_RULES, NEEDED_RULES, NO_ROOM, SONAME_RULES, UNMOVABLE_RULES, Rule
 from nix_harden.names import DRIVERS, LIBC, LOADERS, RUNTIMES
 from nix_harden.settings import matches
 
-ALL: list[Rule[Any]] = [*FILE_RULES, *SONAME_RULES, *NEEDED_RULES]
+ALL: list[Rule[Any]] = [*FILE_RULES, *UNMOVABLE_RULES, NO_ROOM, *SONAME_RULES, *NEEDED_RULES]
 
 
-@pytest.mark.parametrize("rules", [FILE_RULES, SONAME_RULES, NEEDED_RULES])
+@pytest.mark.parametrize("rules", [FILE_RULES, UNMOVABLE_RULES, (NO_ROOM,), SONAME_RULES, NEEDED_RULES])
 def test_every_rule_of_a_table_has_a_name_of_its_own_and_a_sentence(rules: tuple[Rule[Any], ...]) -> None:
     names = [rule.name for rule in rules]
     assert len(names) == len(set(names))

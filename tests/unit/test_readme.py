@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from nix_harden.arguments import parser
-from nix_harden.fixup.policy import FILE_RULES, NEEDED_RULES, SONAME_RULES, Rule
+from nix_harden.fixup.policy import FILE_RULES, NEEDED_RULES, NO_ROOM, SONAME_RULES, UNMOVABLE_RULES, Rule
 from nix_harden.loading.checks import CHECKS, REASONS
 from nix_harden.loading.render import LEVELS
 from nix_harden.settings import TABLE
@@ -49,6 +49,8 @@ def attribute_rows() -> Iterator[str]:
 def rule_rows() -> Iterator[str]:
     tables: tuple[tuple[str, tuple[Rule[object], ...]], ...] = (
         ("a file", FILE_RULES),  # type: ignore[assignment]
+        ("a file without room", UNMOVABLE_RULES),
+        ("a SONAME without room", (NO_ROOM,)),
         ("a SONAME", SONAME_RULES),
         ("a NEEDED", NEEDED_RULES),
     )
