@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from nix_harden import image as elf
 from nix_harden.errors import MalformedElf, ReadError
 from nix_harden.image import Broken, Dynamic, Image
-from nix_harden.model import DlopenNote, Field, Kind, Loadable, Object, StringTable, Use
+from nix_harden.model import DlopenNote, Field, Kind, Loadable, Object, StringTable, Use, Write
 
 if TYPE_CHECKING:
     from nix_harden.freezing.symbols import Symbols
@@ -84,6 +84,15 @@ def read_stale(path: str, store: str) -> tuple[tuple[int, int], ...]:
     another, so of a string that only its end is used of, the beginning is stale. Raises as `read_object`.
     """
     return _with_image(path, lambda image: _stale(image, os.fsencode(store) + b"/")) or ()
+
+
+def read_empty_last(path: str) -> tuple[Write, ...]:
+    """The write that puts program headers of no bytes behind all others, but for PT_LOAD; none where they are there.
+
+    patchelf sorts headers by address, so that PT_GNU_STACK comes first; Go's reader of build information, which takes the first one
+    that holds an address, then takes it for the one that holds every address (golang/go#54947). Raises as `read_object`.
+    """
+    return _with_image(path, _empty_last) or ()
 
 
 @dataclass(frozen=True)
@@ -363,6 +372,17 @@ def _is_alone_by_segments(image: Image, dynamic: Dynamic) -> bool:
     return not any(at < end and start < at + size for at, size in taken) and not any(
         at < address + len(dynamic.strings) and address < at + size for at, size in tables
     )
+
+
+def _empty_last(image: Image) -> tuple[Write, ...]:
+    offset, size = image.segment_table
+    if not image.segments:
+        return ()
+    table, stride = image.read(offset, size, "the program header table"), size // len(image.segments)
+    rows = [(segment, table[index * stride :][:stride]) for index, segment in enumerate(image.segments)]
+    rows.sort(key=lambda row: not row[0].size and row[0].type != elf.PT_LOAD)
+    sorted_table = b"".join(data for _, data in rows)
+    return (Write(offset, sorted_table),) if sorted_table != table else ()
 
 
 def _stale(image: Image, store: bytes) -> tuple[tuple[int, int], ...]:

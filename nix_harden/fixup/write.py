@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 
-from nix_harden.elf import Contents, read_edited, read_stale, read_table, read_unedited
+from nix_harden.elf import Contents, read_edited, read_empty_last, read_stale, read_table, read_unedited
 from nix_harden.errors import HardenError, MalformedElf, NotEdited, ReadError, SeveralErrors, ToolError, WriteError
 from nix_harden.fixup.patchelf import arguments, find
 from nix_harden.fixup.place import new_tag, place, reorder
@@ -211,17 +211,13 @@ def write(edit: Edit, workshop: Workshop) -> Outcome:
 def _opened(edit: Edit) -> Iterator[int | None]:
     """The file, open for writing and with its mode and times kept, or None where a copy has to take its place.
 
-    So it is where the file has names that the plan does not know, where a write takes bits or capabilities from it (inode(7)), and
-    where the system lets nobody write: a program that runs (ETXTBSY).
+    So it is where the file has names that the plan does not know, where a write would take capabilities from it (capabilities(7)),
+    and where the system lets nobody write: a program that runs (ETXTBSY).
     """
     path = edit.paths[0]
     status = os.lstat(path)
     mode = stat.S_IMODE(status.st_mode)
-    if (
-        status.st_nlink != len(edit.paths)
-        or mode & (stat.S_ISUID | stat.S_ISGID)
-        or CAPABILITY in os.listxattr(path, follow_symlinks=False)
-    ):
+    if status.st_nlink != len(edit.paths) or CAPABILITY in os.listxattr(path, follow_symlinks=False):
         yield None
         return
     try:
@@ -361,6 +357,7 @@ def _move(edit: Edit, before: Unedited | None, workshop: Workshop, copy: str) ->
     try:
         if edit.order is not None and (table := read_table(copy)) is not None:
             _apply(reorder(table, edit.order), copy)
+        _apply(read_empty_last(copy), copy)
         _blank(copy, workshop.store)
         return verify(edit, before, copy, moved=True)
     except (MalformedElf, WriteError) as error:

@@ -2,7 +2,7 @@
 
 import os
 import shutil
-import stat
+import struct
 import subprocess
 import time
 from collections.abc import Mapping
@@ -104,13 +104,26 @@ def test_all_names_of_a_file_are_written_at_once(store: Store, it: Package) -> N
     assert names(other).needed[0].startswith("/")
 
 
-@pytest.mark.parametrize("bits", [stat.S_ISUID, stat.S_ISGID])
-def test_bits_that_a_write_takes_away_stay(store: Store, it: Package, bits: int) -> None:
+@pytest.mark.parametrize("mode", [0o4755, 0o2755, 0o444, 0o555])
+def test_bits_that_a_write_takes_away_are_set_again(store: Store, it: Package, mode: int) -> None:
     program = it.bin / "app"
-    program.chmod(0o755 | bits)
+    program.chmod(mode)
+    before = kept(program)
     store.harden(it, environ=building(it))
-    assert program.stat().st_mode & 0o7777 == 0o755 | bits
+    assert kept(program) == before
     assert names(program).needed[0].startswith("/")
+
+
+def test_a_file_with_capabilities_is_replaced(store: Store, it: Package) -> None:
+    """A write would take them away (capabilities(7)); a copy gets all attributes."""
+    program = it.bin / "app"
+    before = program.stat().st_ino
+    net_raw = struct.pack("<IIIII", 0x02000001, 1 << 13, 0, 0, 0)
+    os.setxattr(program, "security.capability", net_raw)
+    store.harden(it, environ=building(it))
+    assert os.getxattr(program, "security.capability") == net_raw
+    assert names(program).needed[0].startswith("/")
+    assert program.stat().st_ino != before
 
 
 def test_a_program_that_runs_is_replaced(store: Store, it: Package) -> None:

@@ -162,3 +162,20 @@ def test_a_program_is_never_moved_to_where_a_kernel_maps_nothing(store: Store, a
     assert run(program).said == (0, "1\n", "")
     assert min(segment[3] for segment in segments(program) if segment[0] == PT_LOAD) >= 0x10000
     assert names(program).needed[0].startswith("/") == (not low)
+
+
+@pytest.mark.parametrize("pie", ["-pie", "-no-pie"])
+def test_program_headers_of_no_bytes_stand_last_where_patchelf_has_sorted_them(store: Store, pie: str) -> None:
+    """Go's reader of build information takes PT_GNU_STACK for the segment that holds every address, where it comes first."""
+    it = store.package("it")
+    liba = it.library("liba.so.1", function("a", 1))
+    program = it.program("app", prints("a"), needs=[liba], flags=[pie])
+    said = store.harden(it, options=["--keep-runpath"]).err
+    assert "by patchelf, which added" in said
+    headers = segments(program)
+    empty = [not each[5] and each[0] != PT_LOAD for each in headers]
+    assert any(empty)
+    assert empty == sorted(empty)
+    addresses = [each[3] for each in headers if each[0] == PT_LOAD]
+    assert addresses == sorted(addresses)
+    assert run(program).said == (0, "1\n", "")
