@@ -57,7 +57,7 @@ def fixup(arguments: "Namespace") -> int:
     """Read, resolve, decide, write, check, say."""
     from nix_harden.fixup import references, report
     from nix_harden.fixup.catalog import Catalog
-    from nix_harden.fixup.plan import leave
+    from nix_harden.fixup.plan import leave, make_plan
     from nix_harden.fixup.proof import settle
 
     settings = from_environ(os.environ, vars(arguments))
