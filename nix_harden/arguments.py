@@ -32,6 +32,7 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument("--version", action="version", version=f"nix-harden {__version__}")
     commands = found.add_subparsers(required=True, metavar="COMMAND", dest="command")
     _add_fixup(commands)
+    _add_fixup_store(commands)
     _add_unharden(commands)
     _add_audit(commands)
     _add_freeze(commands)
@@ -82,6 +83,30 @@ too, by the variable in brackets.""",
     for setting in TABLE:
         if setting.flag:
             _add_option(sub, setting.flag, setting.name, setting.form, f"{setting.sentence} [{setting.variable}]")
+
+
+def _add_fixup_store(commands: Commands) -> None:
+    sub = _add(
+        commands,
+        "fixup-store",
+        "[options] STORE",
+        "bind every package of a store directory that no Nix keeps",
+        """Harden each entry of STORE as `fixup` does the outputs of one derivation, once all
+that it refers to is done; packages that refer to each other are hardened
+together. What a package refers to are its inputs: what its files, links and
+search paths name by their place in STORE. The store is STORE, whatever
+NIX_STORE says. A package that fails stays as it is, and the others go on; the
+worst failure decides the exit status.
+
+A store of Nix itself is refused: its packages are known by their contents.""",
+        "--dry-run ./store",
+        "--mode needed --jobs 4 ./store",
+    )
+    sub.add_argument("store", metavar="STORE", help="the directory whose entries are packages, changed in place")
+    for setting in TABLE:
+        if setting.flag and setting.name not in ("outputs", "inputs"):
+            words = f"{setting.sentence} [{setting.variable}]"
+            _add_option(sub, setting.flag, setting.name, setting.form, words, one=True)
 
 
 def _add_unharden(commands: Commands) -> None:
@@ -374,11 +399,15 @@ def _add_hook(commands: Commands) -> None:
     )
 
 
-def _add_option(sub: argparse.ArgumentParser, flag: str, name: str, form: Form, sentence: str) -> None:
+def _add_option(
+    sub: argparse.ArgumentParser, flag: str, name: str, form: Form, sentence: str, *, one: bool = False
+) -> None:
+    """The option of a setting; `one` says that a list's takes one word each time, so that what follows is an argument."""
     help_text = sentence.replace("%", "%%")
     if form is Form.SWITCH:
         sub.add_argument(flag, dest=name, action="store_const", const="1", help=help_text)
     elif form.is_list:
-        sub.add_argument(flag, dest=name, action="extend", nargs="+", metavar=form.value.rstrip("…"), help=help_text)
+        nargs = 1 if one else "+"
+        sub.add_argument(flag, dest=name, action="extend", nargs=nargs, metavar=form.value.rstrip("…"), help=help_text)
     else:
         sub.add_argument(flag, dest=name, metavar=form.value, help=help_text)

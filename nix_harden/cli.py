@@ -1,5 +1,6 @@
 """The command line: one short function a subcommand, and the one place that exits."""
 
+import itertools
 import json
 import os
 import sys
@@ -8,16 +9,15 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, NoReturn
 
 from nix_harden.arguments import parse
-from nix_harden.errors import HardenError, NotEdited, SeveralErrors, UsageError
-from nix_harden.model import Edit, Output
+from nix_harden.errors import HardenError, UsageError
+from nix_harden.model import Output
 from nix_harden.progress import shown_on
-from nix_harden.settings import Settings, from_environ, require_outputs
+from nix_harden.settings import from_environ, require_outputs
 from nix_harden.words import count, printable
 
 if TYPE_CHECKING:
     from argparse import Namespace
 
-    from nix_harden.fixup.catalog import Read
     from nix_harden.freezing.opened import Observed
     from nix_harden.graphing.picture import Picture
     from nix_harden.reporting.page import Drawing
@@ -54,49 +54,52 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
 
 
 def fixup(arguments: "Namespace") -> int:
-    """Read, resolve, decide, write, check, say."""
-    from nix_harden.fixup import references, report
-    from nix_harden.fixup.catalog import Catalog
-    from nix_harden.fixup.plan import leave, make_plan
-    from nix_harden.fixup.proof import settle
+    """Harden, say."""
+    from nix_harden.fixup import report, run
 
     settings = from_environ(os.environ, vars(arguments))
     require_outputs(settings)
-    read = _read(settings)
-    for error in read.unread:
-        _say(f"{report.NAME}: {'error' if settings.strict else 'warning'}: {error}; left as it is")
-    catalog = Catalog(settings, read)
-    plan = settle(lambda held: make_plan(read.files, catalog, settings, held), catalog, settings, searches=False)
-    if refused := tuple(references.refused(plan, references.from_environ(os.environ, settings), settings)):
-        raise SeveralErrors(refused)
-    warnings = list(report.findings(plan))
-    reasons = report.reasons(plan) if settings.verbose else ()
-    for line in (*reasons, *report.remarks(plan, settings), *warnings):
-        _say(line)
-    if settings.strict and (read.unread or warnings):
-        number = count(len(read.unread) + len(warnings), "finding", "findings")
-        _say(f"{report.NAME}: error: {number}, and hardenNeededStrict is set; nothing was written")
-        return FINDINGS
-    if not settings.dry_run and plan.edits:
-        from nix_harden.fixup.check import check
-
-        unedited = _write(plan.edits, settings)
-        if settings.strict and unedited:
-            number = count(len(unedited), "finding", "findings")
-            _say(f"{report.NAME}: error: {number}, and hardenNeededStrict is set")
-            return FINDINGS
-        plan = leave(plan, unedited)
-        check(plan, settings)
-    for line in report.summary(plan, settings):
+    plan, written = run.fixup(settings, _say)
+    told = (
+        report.written(written),
+        report.idle([plan], settings),
+        report.summary(plan, settings),
+    )
+    for line in itertools.chain(*told):
         _say(line)
     if settings.json:
         print(json.dumps(report.as_json(plan), indent=2))
     return DONE
 
 
+def fixup_store(arguments: "Namespace") -> int:
+    """Harden package by package, say; a failure is said where it happens, and the worst one counts."""
+    from nix_harden.fixup import report, run
+
+    settings = from_environ(os.environ | {"NIX_STORE": os.path.abspath(arguments.store)}, vars(arguments))
+    done = []
+    with shown_on(sys.stderr) as progress:
+        for each in run.fixup_store(settings, _say, progress):
+            done.append(each)
+            names = ", ".join(package.name for package in each.packages)
+            for line in str(each.error).splitlines() if each.error is not None else ():
+                _say(f"nix-harden: error: {names}: {line}")
+            if each.plan is not None and each.plan.decisions:
+                for line in report.summary(each.plan, replace(settings, outputs=each.packages)):
+                    _say(line)
+    for line in (
+        *report.idle([each.plan for each in done if each.plan is not None], settings),
+        report.total(done, settings),
+    ):
+        _say(line)
+    if settings.json:
+        print(json.dumps(report.as_json_of_store(done, settings.store), indent=2))
+    return max((each.error.status for each in done if each.error is not None), default=DONE)
+
+
 def unharden(arguments: "Namespace") -> int:
     """Read, plan the way back, write, say."""
-    from nix_harden.fixup import report
+    from nix_harden.fixup import report, run
     from nix_harden.fixup.carry import carry
     from nix_harden.fixup.catalog import Catalog
     from nix_harden.fixup.plan import leave
@@ -107,7 +110,7 @@ def unharden(arguments: "Namespace") -> int:
     for path in arguments.paths:
         if not os.path.lexists(path):
             raise UsageError(path, "is not there; say a store path, a directory or a file")
-    read = _read(settings)
+    read = run.read(settings)
     for error in read.unread:
         _say(f"{report.NAME}: warning: {error}; left as it is")
     copies: dict[str, str] = {}
@@ -116,16 +119,18 @@ def unharden(arguments: "Namespace") -> int:
         copies = carry(read.files, place)
         if not any(place.startswith(output.path + "/") for output in settings.outputs):
             settings = replace(settings, outputs=(*settings.outputs, Output("carried", place)))
-        read = _read(settings)
+        read = run.read(settings)
     plan = make_plan(read.files, copies, Catalog(settings, read), settings)
     for line in (*(report.reasons(plan) if settings.verbose else ()), *report.still_absolute(plan)):
         _say(line)
-    refused = _write(plan.edits, settings) if not settings.dry_run and plan.edits else ()
-    plan = leave(plan, refused)
+    written = run.write(plan, settings)
+    plan = leave(plan, written.refused if written else ())
+    for line in report.written(written):
+        _say(line)
     _say(f"{report.NAME}: {count(len(plan.edits), 'file', 'files')} unbound")
     if settings.json:
         print(json.dumps(report.as_json(plan), indent=2))
-    return FINDINGS if refused else DONE
+    return FINDINGS if written and written.refused else DONE
 
 
 def audit(arguments: "Namespace") -> int:
@@ -322,28 +327,6 @@ def hook(arguments: "Namespace") -> int:
     return DONE
 
 
-def _read(settings: Settings) -> "Read":
-    from nix_harden.fixup.catalog import read_outputs
-
-    read = read_outputs(settings.outputs)
-    if read.leftovers and not settings.dry_run:
-        from nix_harden.fixup.write import remove_leftovers
-
-        remove_leftovers(read.leftovers)
-    return read
-
-
-def _write(edits: Sequence[Edit], settings: Settings) -> tuple[NotEdited, ...]:
-    """Write, and say what was written, and what was not."""
-    from nix_harden.fixup import report
-    from nix_harden.fixup.write import outputs_of_build, write_all
-
-    done = write_all(edits, settings, outputs_of_build(os.environ, settings))
-    for line in report.written(done):
-        _say(line)
-    return done.refused
-
-
 def _say(line: str) -> None:
     """Words for people go to standard error, whatever bytes a path holds: none of them reaches a terminal as a command."""
     print(printable(line), file=sys.stderr)
@@ -351,6 +334,7 @@ def _say(line: str) -> None:
 
 COMMANDS = {
     "fixup": fixup,
+    "fixup-store": fixup_store,
     "unharden": unharden,
     "audit": audit,
     "freeze": freeze,

@@ -159,7 +159,20 @@ class WouldBreak(HardenError):
     def __str__(self) -> str:
         then = f"{self.now} instead of {self.was}" if self.now is not None else f"nothing instead of {self.was}"
         advice = 'leave names out with hardenNeededExclude, or set hardenNeededMode = "needed"'
-        return f"{self.root}: in it, {self.name} of {self.asker} would lead to {then}; nothing was written: {advice}"
+        return f"{self.root}: in it, {self.name} of {self.asker} would lead to {then}: {advice}"
+
+
+@dataclass(eq=False)
+class FindingsRefused(HardenError):
+    """Findings, however many, where the derivation asks for none; `written` says that they came up when files were."""
+
+    number: int
+    written: bool = False
+    status = 1
+
+    def __str__(self) -> str:
+        words = "1 finding" if self.number == 1 else f"{self.number} findings"
+        return f"{words}, and hardenNeededStrict is set{'' if self.written else '; nothing was written'}"
 
 
 @dataclass(eq=False)

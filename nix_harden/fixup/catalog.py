@@ -54,7 +54,7 @@ def read_outputs(outputs: Sequence[Output]) -> Read:
     inodes: dict[tuple[int, int], list[tuple[str, str]]] = {}
     leftovers, entries = [], []
     for output in outputs:
-        for path, regular in _walk(output.path):
+        for path, regular in walk(output.path):
             if regular and os.path.basename(path).startswith(COPY):
                 leftovers.append(path)
                 continue
@@ -77,7 +77,7 @@ def read_outputs(outputs: Sequence[Output]) -> Read:
     return Read(tuple(files), loadables, tuple(unread), tuple(leftovers), tuple(entries))
 
 
-def _walk(top: str) -> list[tuple[str, bool]]:
+def walk(top: str) -> list[tuple[str, bool]]:
     """The paths below `top` that are no directories, in byte order, each with whether it is a regular file.
 
     Symbolic links are not followed, nor is `top` where it is one: what it leads to is another store path's. A `top`
@@ -268,7 +268,7 @@ class Catalog:
         if not interpreter:
             return "lib"
         if interpreter not in self._lib_tokens:
-            found = LIB_TOKEN.search(_contents(interpreter))
+            found = LIB_TOKEN.search(contents(interpreter))
             self._lib_tokens[interpreter] = os.fsdecode(found[1] or found[2]) if found else ""
         return self._lib_tokens[interpreter]
 
@@ -339,10 +339,10 @@ def _references(outputs: Sequence[Output]) -> dict[str, set[str]]:
     hashes = {output.name: os.fsencode(os.path.basename(output.path)[:32]) for output in outputs}
     found: dict[str, set[str]] = {output.name: set() for output in outputs}
     for output in outputs:
-        for path, regular in _walk(output.path):
+        for path, regular in walk(output.path):
             text: bytes | mmap.mmap = b""
             if regular:
-                text = _contents(path)
+                text = contents(path)
             elif os.path.islink(path):
                 text = os.fsencode(os.readlink(path))
             found[output.name] |= {
@@ -351,7 +351,7 @@ def _references(outputs: Sequence[Output]) -> dict[str, set[str]]:
     return found
 
 
-def _contents(path: str) -> bytes | mmap.mmap:
+def contents(path: str) -> bytes | mmap.mmap:
     """The bytes of a regular file, not read into memory; none where it is not regular or not ours to read."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)

@@ -60,10 +60,19 @@ def settle(make: Callable[[Held], Plan], catalog: Catalog, settings: Settings, *
         if more.needed.keys() <= held.needed.keys() and more.sonames.keys() <= held.sonames.keys():
             break
         held |= more
-    if breaks:  # by what no name that is left can help
-        first = {(each.asker, each.name): each for each in reversed(breaks)}
-        raise SeveralErrors(tuple(WouldBreak(e.root, e.asker, e.name, e.was, e.now) for e in first.values()))
+    _refuse(breaks)  # what no name that is left can help
     return plan
+
+
+def confirm(plan: Plan, catalog: Catalog, settings: Settings) -> None:
+    """Raise SeveralErrors where a plan that was carried out in part breaks a program; `catalog` is of what was there before."""
+    _refuse(list(_Walks(catalog, settings, False).breaks(plan)))
+
+
+def _refuse(breaks: Sequence[Break]) -> None:
+    first = {(each.asker, each.name): each for each in reversed(breaks)}
+    if first:
+        raise SeveralErrors(tuple(WouldBreak(e.root, e.asker, e.name, e.was, e.now) for e in first.values()))
 
 
 def _answers(plan: Plan, catalog: Catalog, settings: Settings) -> Held:

@@ -3,23 +3,31 @@
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from nix_harden.fixup.plan import BOUND_ALREADY
 from nix_harden.fixup.policy import ANSWERS, NEEDED_RULES
 from nix_harden.fixup.unbind import AMBIGUOUS
-from nix_harden.model import Decision, Kind, Plan, Resolution, Verdict
-from nix_harden.settings import Settings
+from nix_harden.model import ABSENT, Decision, Kind, Plan, Resolution, Verdict
+from nix_harden.names import LIBC
+from nix_harden.settings import Settings, matches
 from nix_harden.words import count, human
 
 if TYPE_CHECKING:
+    from nix_harden.fixup.run import Together
     from nix_harden.fixup.write import Written
 
 NAME = "nix-harden-needed"
 THE_LOADER = NEEDED_RULES[0].name
 # Files that nobody expects to be bound.
 EXPECTED = frozenset(("nothing dynamic", "separate debug file"))
-ADVICE = {"not found": "tried: ", "two different files": "say which with hardenNeededBind: "}
+NOT_FOUND = "not found"
+NO_LIBC = "not found: no C library is in sight, neither of a program here nor of an input; --input says where it is"
+# What every C library has, under these names.
+THE_LIBC = ("libc.so.*", "libc.so", "libm.so.*", "libpthread.so.*", "libdl.so.*", "librt.so.*")
+FEW = 4  # directories that a warning lists
+ADVICE = {NOT_FOUND: "tried: ", "two different files": "say which with hardenNeededBind: "}
 FINDINGS = frozenset(rule.name for rule in NEEDED_RULES if rule.finding)
 
 
@@ -32,6 +40,21 @@ def summary(plan: Plan, settings: Settings) -> Iterator[str]:
             yield f"{NAME}: {name}: {_contents(decisions)}; {_names(decisions, settings)}{_left_alone(decisions)}"
     if not plan.decisions:
         yield f"{NAME}: no ELF files in {', '.join(outputs)}"
+
+
+def total(done: "Sequence[Together]", settings: Settings) -> str:
+    """One line for all packages of a store: how many there are, what was written, and how many failed."""
+    plans = [each.plan for each in done if each.plan is not None]
+    holders = {decision.file.output for plan in plans for decision in plan.decisions}
+    packages = count(sum(len(each.packages) for each in done), "package", "packages")
+    failed = sum(len(each.packages) for each in done if each.error is not None)
+    without = sum(len(each.packages) for each in done) - len(holders) - failed
+    bound = sum(is_newly_bound(verdict) for plan in plans for each in plan.decisions for verdict in each.needed)
+    files = sum(len(each.written.outcomes) for each in done if each.written)
+    in_place = sum(each.written.in_place for each in done if each.written)
+    words = f"{NAME}: {packages}, {without} without ELF files: {_bound(bound, settings)}"
+    words += f"; {count(files, 'file', 'files')} written, {in_place} in place" if not settings.dry_run else ""
+    return words + (f"; {failed} failed and {'is' if failed == 1 else 'are'} as before" if failed else "")
 
 
 def _contents(decisions: Sequence[Decision]) -> str:
@@ -49,12 +72,16 @@ def _names(decisions: Sequence[Decision], settings: Settings) -> str:
     bare = Counter(
         (verdict.name, verdict.why) for verdict in verdicts if verdict.new is None and verdict.why != THE_LOADER
     )
-    text = f"{count(bound, 'name', 'names')} {'would be bound' if settings.dry_run else 'bound'}"
+    text = _bound(bound, settings)
     if already:
         text += f" ({already} already)"
     if bare:
         text += f", {bare.total()} left bare: {_list(bare)}"
     return text
+
+
+def _bound(number: int, settings: Settings) -> str:
+    return f"{count(number, 'name', 'names')} {'would be bound' if settings.dry_run else 'bound'}"
 
 
 def _left_alone(decisions: Sequence[Decision]) -> str:
@@ -68,19 +95,51 @@ def _list(reasons: Counter[tuple[str, str]]) -> str:
 
 
 def findings(plan: Plan) -> Iterator[str]:
-    """A sentence for each name that nobody can bind without help, however many files have it."""
-    grouped: dict[tuple[str, str], list[tuple[str, str]]] = {}
-    for decision in plan.decisions:
-        for verdict in decision.needed:
-            if verdict.new is None and (verdict.why in FINDINGS or "/" in verdict.name):
-                place = (decision.file.object.path, verdict.detail)
-                grouped.setdefault((verdict.name, verdict.why), []).append(place)
-    for (name, why), places in grouped.items():
-        path, detail = places[0]
-        others = f" and in {count(len(places) - 1, 'more file', 'more files')}" if len(places) > 1 else ""
-        how = "as it is" if "/" in name else "bare"
-        advice = ADVICE.get(why, "")
-        yield f"{NAME}: warning: {path}: {name} stays {how}{others}: {why}" + (f" ({advice}{detail})" if detail else "")
+    """A sentence for each name that nobody can bind without help, however many files have it, and one for all names of a missing C library."""
+    found = [
+        _Left(decision.file.object.path, verdict, resolution)
+        for decision in plan.decisions
+        for verdict, resolution in zip(decision.needed, decision.resolutions, strict=False)
+        if verdict.new is None and (verdict.why in FINDINGS or "/" in verdict.name)
+    ]
+    no_libc = any(left.lacks(THE_LIBC) for left in found)
+    grouped: dict[tuple[str, str], list[_Left]] = {}
+    for left in found:
+        same = no_libc and left.lacks(LIBC)
+        grouped.setdefault(("", NO_LIBC) if same else (left.verdict.name, left.verdict.why), []).append(left)
+    for (_, why), places in grouped.items():
+        names = list(dict.fromkeys(left.verdict.name for left in places))
+        path, verdict = places[0].path, places[0].verdict
+        files = len({left.path for left in places}) - 1
+        others = f" and in {count(files, 'more file', 'more files')}" if files else ""
+        stays = f"{'stays' if len(names) == 1 else 'stay'} {'as it is' if '/' in verdict.name else 'bare'}"
+        detail = _tried(places[0])
+        advice = f" ({ADVICE.get(verdict.why, '')}{detail})" if detail else ""
+        yield f"{NAME}: warning: {path}: {', '.join(names)} {stays}{others}: {why}{advice}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Left:
+    """A name of a file that stays as it is, by the verdict on it."""
+
+    path: str
+    verdict: Verdict
+    resolution: Resolution
+
+    def lacks(self, names: Sequence[str]) -> bool:
+        """Whether it is one of these names, and no file was found for it."""
+        return self.verdict.why == NOT_FOUND and matches(names, self.verdict.name) is not None
+
+
+def _tried(left: _Left) -> str:
+    """The detail of a verdict; of many directories that hold nothing of the name, how many there are."""
+    tried = {at.path: at for at in left.resolution.tried}
+    if left.verdict.why != NOT_FOUND or len(tried) <= FEW:
+        return left.verdict.detail
+    absent = sum(at.why == ABSENT for at in tried.values())
+    refused = [f"{at.path} ({at.why})" for at in tried.values() if at.why != ABSENT]
+    rest = [*refused[:FEW], *([f"{len(refused) - FEW} more that hold it"] if len(refused) > FEW else [])]
+    return "; ".join([*rest, f"{absent} directories without it, which --verbose or NIX_DEBUG=1 lists"])
 
 
 def remarks(plan: Plan, settings: Settings) -> Iterator[str]:
@@ -95,7 +154,11 @@ def remarks(plan: Plan, settings: Settings) -> Iterator[str]:
                 path = decision.file.object.path
                 yield f"{NAME}: warning: {path}: is bound to {verdict.name}, though {verdict.detail} is here; `nix-harden unharden` first if that is meant"
     yield from _shared(plan)
-    needed = {name for decision in plan.decisions for name in decision.file.object.needed}
+
+
+def idle(plans: Sequence[Plan], settings: Settings) -> Iterator[str]:
+    """A sentence for each name that the user gives a meaning to, and that nothing needs."""
+    needed = {name for plan in plans for decision in plan.decisions for name in decision.file.object.needed}
     for name, _ in settings.bind:
         if name not in needed:
             yield f"{NAME}: warning: hardenNeededBind names {name}, which no file here needs"
@@ -115,13 +178,15 @@ def _shared(plan: Plan) -> Iterator[str]:
         yield f'{NAME}: warning: {opener} opens libraries, and {first}{rest} become absolute: a plugin of another build that names one of them loads its own copy; hardenNeededMode = "needed" keeps them shared'
 
 
-def written(done: "Written") -> Iterator[str]:
-    """A sentence for each file that was not, and how many were written, in which of the two ways."""
+def written(done: "Written | None") -> Iterator[str]:
+    """A sentence for each file that was not, and how many were written, in which of the two ways; none where none was to be."""
+    if done is None:
+        return
     for refused in done.refused:
         yield f"{NAME}: warning: {refused}"
     for path, why in done.blind:
         yield f"{NAME}: warning: {path}: written, and read again by nix-harden alone: pyelftools fails on it ({why})"
-    files, in_place = len(done.outcomes), sum(each.in_place for each in done.outcomes)
+    files, in_place = len(done.outcomes), done.in_place
     if files:
         added = sum(each.added for each in done.outcomes)
         growth = f", which added {human(added)}" if added > 0 else ""
@@ -154,6 +219,23 @@ def reasons(plan: Plan) -> Iterator[str]:
 def as_json(plan: Plan) -> dict[str, Any]:
     """The whole plan as plain values, as schemas/plan.json says."""
     return {"version": 1, "files": [_file(decision) for decision in plan.decisions]}
+
+
+def as_json_of_store(done: "Sequence[Together]", store: str) -> dict[str, Any]:
+    """The plans for all packages of a store as plain values, as schemas/store.json says."""
+    return {
+        "version": 1,
+        "store": store,
+        "fixups": [
+            {
+                "packages": [package.path for package in each.packages],
+                "inputs": list(each.inputs),
+                "errors": str(each.error).splitlines() if each.error is not None else [],
+                "plan": each.plan and as_json(each.plan),
+            }
+            for each in done
+        ],
+    }
 
 
 def is_newly_bound(verdict: Verdict) -> bool:

@@ -95,6 +95,10 @@ class Written:
     refused: tuple[NotEdited, ...]
     blind: tuple[tuple[str, str], ...]
 
+    @property
+    def in_place(self) -> int:
+        return sum(each.in_place for each in self.outcomes)
+
 
 def outputs_of_build(environ: Mapping[str, str], settings: Settings) -> tuple[str, ...]:
     """The outputs of the Nix build that this process belongs to, none outside of one: Nix throws them away where it is killed."""

@@ -83,6 +83,45 @@ def test_one_name_that_many_files_lack_is_one_warning(store: Store, it: Package)
     assert f"{it.bin}/lost0: libgone.so.1 stays bare and in 2 more files: not found" in warnings[0]
 
 
+def test_a_c_library_that_is_not_in_sight_is_one_warning(store: Store) -> None:
+    """For all libraries of a package without a program, and all names of it; with the C library among the inputs there is none."""
+    package = store.package("libraries")
+    for number in range(3):
+        source = f'int puts(const char *); {function("f", number, ["g"])} int g(void) {{ return puts(""); }}'
+        package.library(f"lib{number}.so.1", source, rpath=[], flags=["-lm"] if number else [])
+    (warning,) = (line for line in store.harden(package).err.splitlines() if "warning" in line)
+    words = "libc.so.6, libm.so.6 stay bare and in 2 more files: not found: no C library is in sight"
+    assert f"{package.lib}/lib0.so.1: {words}" in warning
+    libc = Package(store, store.glibc)
+    assert "warning" not in store.harden(package, inputs=[libc]).err
+
+
+def test_a_part_of_the_c_library_that_alone_is_missing_is_said_by_its_name(store: Store, it: Package) -> None:
+    old = store.package("old").library("libnsl.so.1", function("n", 1))
+    it.library("libn.so.1", function("m", 1, ["n"]), needs=[old])
+    old.unlink()
+    (warning,) = (line for line in store.harden(it).err.splitlines() if "warning" in line)
+    assert "libnsl.so.1 stays bare: not found (tried: " in warning
+    assert "C library" not in warning
+
+
+def test_many_directories_are_counted_and_listed_for_those_who_ask(store: Store, it: Package) -> None:
+    """What one of them refused is said all the same."""
+    gone = store.package("gone").library("libgone.so.1", function("g", 1))
+    places = [store.path / f"place{number}" for number in range(130)]
+    places[7].mkdir()
+    (places[7] / "libgone.so.1").write_text("words")
+    program = it.program("lost", prints("g"), needs=[gone], rpath=[*places, store.libc])
+    gone.unlink()
+    lines = store.harden(it, options=["--verbose"]).err.splitlines()
+    (warning,) = (line for line in lines if "warning" in line)
+    words = f"(tried: {places[7]} (not an ELF file); 130 directories without it, which --verbose or NIX_DEBUG=1 lists)"
+    assert warning.endswith(f"{program}: libgone.so.1 stays bare: not found {words}")
+    (reason,) = (line for line in lines if "NEEDED libgone" in line)
+    missing = [str(place) for place in places if str(place) not in reason]
+    assert missing == [], reason
+
+
 def test_a_binding_that_nothing_needs_is_said(store: Store, it: Package) -> None:
     answer = store.harden(it, options=["--bind", f"libtypo.so.1={it.lib}/liba.so.1"])
     assert "warning: hardenNeededBind names libtypo.so.1, which no file here needs" in answer.err

@@ -4,6 +4,7 @@ import pytest
 
 from nix_harden.errors import (
     CheckFailed,
+    FindingsRefused,
     HardenError,
     MalformedElf,
     NotDrawn,
@@ -27,6 +28,7 @@ CASES: list[tuple[HardenError, int]] = [
     (ReadError("/p", "Permission denied"), 3),
     (ReferenceRefused("/p", "SONAME", "/p/a", "out", "itself", "disallowedReferences", False), 1),
     (WouldBreak("/p", "/q", "liba.so.1", "/x", "/y"), 1),
+    (FindingsRefused(2), 1),
     (NotFrozen("/p", "it is static", "leave it"), 1),
     (NotDrawn("/p", "it is static", "say another"), 1),
     (CheckFailed("/p", "liba.so.1", "/x", "/y"), 1),

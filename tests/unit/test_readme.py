@@ -25,6 +25,7 @@ RUN_BY = {
     "export NIX_STORE=/path/to/store": "tests/elf",
     "nix-harden fixup --output out=$NIX_STORE/…-hello --input $NIX_STORE/…-zlib": "tests/elf",
     "nix-harden fixup --output out=$NIX_STORE/…-hello --dry-run --verbose --json": "tests/elf",
+    "nix-harden fixup-store /path/to/store": "tests/elf/test_store.py",
     "nix-harden audit /path/to/program": "tests/audit/test_command.py",
     "nix-harden audit --json --fail-on missing-target /path/to/store/path": "tests/audit/test_command.py",
     "nix-harden unharden /path/to/store/path": "tests/elf/test_unharden.py",
@@ -89,7 +90,7 @@ def test_the_audits_page_has_its_checks_and_reasons() -> None:
 def test_the_page_on_json_names_every_schema_and_command() -> None:
     """docs/json.md has a row for each command that takes --json, which are all but `hook`, and links each file of nix_harden/schemas."""
     rows = re.findall(
-        r"^\| `nix-harden (\w+) --json` \| \[(\w+\.json)\]", (ROOT / "docs/json.md").read_text(), re.MULTILINE
+        r"^\| `nix-harden ([\w-]+) --json` \| \[(\w+\.json)\]", (ROOT / "docs/json.md").read_text(), re.MULTILINE
     )
     assert {name for _, name in rows} == {path.name for path in (ROOT / "nix_harden/schemas").iterdir()}
     (commands,) = (action.choices for action in parser()._actions if isinstance(action, argparse._SubParsersAction))

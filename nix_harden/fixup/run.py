@@ -1,0 +1,104 @@
+"""One fixup, from the files of the outputs to files that are written and checked; and one after the other for all of a store."""
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from nix_harden.errors import FindingsRefused, HardenError, SeveralErrors
+from nix_harden.fixup import packages, references, report
+from nix_harden.fixup.catalog import Catalog, Read, read_outputs
+from nix_harden.fixup.plan import leave, make_plan
+from nix_harden.fixup.proof import confirm, settle
+from nix_harden.model import Output, Plan
+from nix_harden.progress import Progress
+from nix_harden.settings import Settings
+
+if TYPE_CHECKING:
+    from nix_harden.fixup.write import Written
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Together:
+    """Packages that were hardened by one fixup, and the paths of its inputs; `plan` is None where `error` says why it failed."""
+
+    packages: tuple[Output, ...]
+    inputs: tuple[str, ...]
+    plan: Plan | None
+    written: "Written | None" = None
+    error: HardenError | None = None
+
+
+def fixup(settings: Settings, say: Say) -> "tuple[Plan, Written | None]":
+    """Read, resolve, decide, prove, write and check; `say` is told what people should know, before a byte changes.
+
+    Raises a HardenError where the outputs cannot be hardened.
+    """
+    found = read(settings)
+    for error in found.unread:
+        say(f"{report.NAME}: {'error' if settings.strict else 'warning'}: {error}; left as it is")
+    catalog = Catalog(settings, found)
+    plan = settle(lambda held: make_plan(found.files, catalog, settings, held), catalog, settings, searches=False)
+    if refused := tuple(references.refused(plan, references.from_environ(os.environ, settings), settings)):
+        raise SeveralErrors(refused)
+    warnings = list(report.findings(plan))
+    reasons = report.reasons(plan) if settings.verbose else ()
+    for line in (*reasons, *report.remarks(plan, settings), *warnings):
+        say(line)
+    if settings.strict and (found.unread or warnings):
+        raise FindingsRefused(len(found.unread) + len(warnings))
+    written = write(plan, settings)
+    if written is not None:
+        from nix_harden.fixup.check import check
+
+        if settings.strict and written.refused:
+            for line in report.written(written):
+                say(line)
+            raise FindingsRefused(len(written.refused), written=True)
+        if written.refused:
+            plan = leave(plan, written.refused)
+            confirm(plan, catalog, settings)
+        check(plan, settings)
+    return plan, written
+
+
+def fixup_store(settings: Settings, say: Say, progress: Progress) -> Iterator[Together]:
+    """Harden every package of the store directory, each once all that it refers to is done; one that fails keeps none of the others.
+
+    Raises UsageError, ReadError where the directory holds no packages to change.
+    """
+    found = packages.packages(settings.store, dry_run=settings.dry_run)
+    refers_to = packages.references(found, settings.store, progress)
+    outputs = {package.name: package for package in found}
+    done = 0
+    for names in packages.order(refers_to):
+        progress(done, len(found), names[0])
+        mine = tuple(outputs[name] for name in names)
+        inputs = tuple(outputs[name].path for name in packages.closure(names, refers_to))
+        try:
+            plan, written = fixup(replace(settings, outputs=mine, inputs=inputs), say)
+            yield Together(mine, inputs, plan, written)
+        except HardenError as error:
+            yield Together(mine, inputs, None, None, error)
+        done += len(names)
+
+
+def read(settings: Settings) -> Read:
+    """What lies in the outputs, without the copies that a killed run has left there."""
+    found = read_outputs(settings.outputs)
+    if found.leftovers and not settings.dry_run:
+        from nix_harden.fixup.write import remove_leftovers
+
+        remove_leftovers(found.leftovers)
+    return found
+
+
+def write(plan: Plan, settings: Settings) -> "Written | None":
+    """Carry out a plan, unless this is a dry run or nothing is to be written: None then."""
+    if settings.dry_run or not plan.edits:
+        return None
+    from nix_harden.fixup.write import outputs_of_build, write_all
+
+    return write_all(plan.edits, settings, outputs_of_build(os.environ, settings))
