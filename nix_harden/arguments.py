@@ -143,7 +143,7 @@ real loader as well, and the two answers are compared. The store is
 
 Warnings and errors lead to exit status 1, or those that --fail-on names.""",
         "/run/current-system/sw/bin/git",
-        "--json --fail-on missing-target,duplicate-soname ./result",
+        "--json --fail-on missing-target,soname-twice ./result",
     )
     sub.add_argument("paths", nargs="+", metavar="PATH", help="a store path, directory or ELF file")
     form = sub.add_mutually_exclusive_group()

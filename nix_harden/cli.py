@@ -76,7 +76,7 @@ def fixup_store(arguments: "Namespace") -> int:
     """Harden package by package, say; a failure is said where it happens, and the worst one counts."""
     from nix_harden.fixup import report, run
 
-    settings = from_environ(os.environ | {"NIX_STORE": os.path.abspath(arguments.store)}, vars(arguments))
+    settings = from_environ(os.environ, {**vars(arguments), "store": os.path.abspath(arguments.store)})
     done = []
     with shown_on(sys.stderr) as progress:
         for each in run.fixup_store(settings, _say, progress):

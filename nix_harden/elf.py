@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+RELR_VERSION = "GLIBC_ABI_DT_RELR"
 DF_1_NODEFLIB = 0x00000800
 DF_1_PIE = 0x08000000
 DLOPEN = (b"dlopen", b"dlmopen", b"__libc_dlopen_mode")
@@ -246,7 +247,17 @@ def _loadable(path: str, image: Image, *, mentions: bool = True) -> Loadable:
     flags = (dynamic.value(elf.DT_FLAGS_1) if dynamic is not None else 0) or 0
     obj = _object(path, image)
     found = image.library_names() if mentions and obj.opens_libraries else ()
-    return Loadable(obj, TYPES.get(image.type, f"type {image.type:#x}"), flags, wants, found)
+    kind = TYPES.get(image.type, f"type {image.type:#x}")
+    return Loadable(obj, kind, flags, wants, found, image.unopenable, _is_relative_unversioned(dynamic))
+
+
+def _is_relative_unversioned(dynamic: Dynamic | None) -> bool:
+    """Whether there are DT_RELR and neither a need of GLIBC_ABI_DT_RELR nor glibc's own versions (elf/dl-version.c)."""
+    if dynamic is None or dynamic.value(elf.DT_RELR) is None:
+        return False
+    needed = {dynamic.string(version.name, "a version") for need in dynamic.version_needs for version in need.versions}
+    defined = {dynamic.string(each.names[0], "a version") for each in dynamic.version_definitions if each.names}
+    return RELR_VERSION not in needed and "GLIBC_PRIVATE" not in defined
 
 
 def _dlopen_notes(image: Image) -> Iterator[DlopenNote]:

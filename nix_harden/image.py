@@ -29,6 +29,7 @@ LONGEST = 1 << 17
 # What all versions of one file may take at most; libc.so.6 has less than a hundred.
 MOST_VERSIONS = 1 << 16
 OSABI_GNU = 3  # ELFOSABI_LINUX: glibc loads it beside System V's 0 (VALID_ELF_OSABI in sysdeps/gnu/ldsodefs.h)
+ABI_VERSIONS = 4  # LIBC_ABI_MAX of glibc 2.36 (abi-versions.h); those below it are known
 # A library's name as a string of the program text: what a call of dlopen may hold.
 LIBRARY_NAME = re.compile(rb"lib[\w.+-]{1,100}?\.so(?:\.\d+)*\0")
 IN_NAME = (b"_", b"-", b"+", b".", b"/")
@@ -165,6 +166,7 @@ class Image:
         if bits is None or order is None:
             raise Broken(f"class {ident[4]} and byte order {ident[5]} mean nothing")
         self.bits, self.order = bits, order
+        self.osabi, self.abi_version, self.padded = ident[7], ident[8], any(ident[9:])
         self.layout = layout = LAYOUTS[bits, order]
         header = layout.header.unpack(self.read(16, layout.header.size, "the file header"))
         self.type, machine, self._phoff, self._shoff, self._ehsize, self._phentsize, self._phnum = header[:7]
@@ -272,6 +274,13 @@ class Image:
                     if not (before.isalnum() or before in IN_NAME):
                         found.add(os.fsdecode(match[0][:-1]))
         return tuple(sorted(found))
+
+    @property
+    def unopenable(self) -> str | None:
+        """Why glibc opens no library with this identification, which the kernel does not look at (elf/dl-load.c, `open_verify`)."""
+        if self.abi_version and (self.osabi != OSABI_GNU or self.abi_version >= ABI_VERSIONS):
+            return "ELF file ABI version invalid"
+        return "nonzero padding in e_ident" if self.padded else None
 
     @functools.cached_property
     def dynamic(self) -> "Dynamic | None":

@@ -87,7 +87,8 @@ class Loadable:
 
     `type` is the name of e_type in <elf.h>, `flags` DT_FLAGS_1; `wants` pairs DT_NEEDED, DT_FILTER and DT_AUXILIARY with
     their strings, in the dynamic section's order, which decides the order of loading. `mentions` are the strings in an object
-    that calls dlopen which read like names of libraries.
+    that calls dlopen which read like names of libraries. `unopenable` says why a loader does not open the file as a library although the
+    kernel starts it; `relative_unversioned` that it has DT_RELR and needs no version by which a loader without it would refuse the file.
     """
 
     object: Object
@@ -95,6 +96,8 @@ class Loadable:
     flags: int
     wants: tuple[tuple[str, str], ...]
     mentions: tuple[str, ...] = ()
+    unopenable: str | None = None
+    relative_unversioned: bool = False
 
 
 @dataclass(frozen=True, slots=True)

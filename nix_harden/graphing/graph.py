@@ -72,7 +72,7 @@ def read(roots: Sequence[str], *, loader: str | None = None, progress: Progress 
     """The graph of every dynamic ELF file at and below `roots`, programs first; a wrapper of nixpkgs' means what it starts.
 
     `loader` is that of libraries, instead of the one beside the C library which they find; `progress` is told how many files of a root
-    are done, of how many, and which is next. Raises NotDrawn where there is nothing to walk, and ReadError.
+    are done, of how many, and which is next. Raises NotDrawn where a file, or all that is given, has nothing to walk, and ReadError.
     """
     reader = DiskReader()
     loaders = Loaders(reader, loader)
@@ -86,7 +86,7 @@ def read(roots: Sequence[str], *, loader: str | None = None, progress: Progress 
             graphs[path] = graph
     progress(len(order), len(order), "")
     for root, below in files.items():
-        if not graphs.keys() & below:
+        if not graphs.keys() & below and (not graphs or os.path.isfile(root)):
             advice = "say a dynamic program or library, or a directory with some"
             raise NotDrawn(root, why_nothing(follow(root)), advice)
     return tuple(graphs.values())

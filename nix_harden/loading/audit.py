@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
-from nix_harden.elf import read_loadable
+from nix_harden.elf import RELR_VERSION, read_loadable
 from nix_harden.errors import HardenError, MalformedElf, ToolError
 from nix_harden.image import MAGIC
 from nix_harden.loading.checks import CHECKS, Finding, disagreement, malformed, missing_interpreter
@@ -188,6 +188,7 @@ def read_loader(path: str, reader: Reader) -> Loader | None:
         cache_path,
         _read_cache(cache_path, obj.abi),
         os.fsdecode(lib[1] or lib[2]) if lib else "lib",
+        asks_for_relr=RELR_VERSION.encode() in data,
     )
 
 
@@ -535,6 +536,8 @@ def _walk_root(
     why_not = None if loader.real else "no loader"
     if obj.filters:
         why_not = "a filter itself, of which glibc prints no proper list"
+    if seen.loadable.unopenable is not None:
+        why_not = "started by the kernel alone: its loader opens no file of this identification"
     why_not = why_not or distrust(path, obj.abi) or distrust(loader.real, loader.abi)
     return Root(path, loader.path or None, len(graph.nodes), why_not is None, why_not or ""), graph
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from nix_harden.errors import UsageError
 from nix_harden.loading.loader import AUXILIARY, DLOPEN, SEEN, Edge, Family, Graph, How, Node
 from nix_harden.model import ABSENT
-from nix_harden.names import DRIVERS, LOADERS
+from nix_harden.names import DRIVERS, LIBC, LOADERS
 from nix_harden.settings import matches
 
 DRIVER_DIRECTORIES = ("/run/opengl-driver/", "/run/opengl-driver-32/")
@@ -115,6 +115,12 @@ REASONS = (
         Severity.NOTE,
         lambda graph, edge, _: _named(DRIVERS, edge.name),
     ),
+    Reason(
+        "C library",
+        "glibc's own libraries are left as they are",
+        Severity.NOTE,
+        lambda graph, edge, _: _named(LIBC, graph.nodes[edge.source].object.soname or ""),
+    ),
     Reason("outside the store", "the object or the library that it finds is not in the store", Severity.NOTE, _outside),
     Reason("processor variants", "the loader chose a build for this processor", Severity.NOTE, _variant),
     Reason(
@@ -201,11 +207,14 @@ def _refused(graph: Graph, _: str) -> Iterator[Finding]:
 
 
 def _twice(graph: Graph, _: str) -> Iterator[Finding]:
-    """The diamond: files are compared by path, since the loader has already merged equal inodes."""
+    """The diamond: files are compared by path, since the loader has already merged equal inodes.
+
+    A library that is given to a loader and named by path in what it needs is mapped once more, and only then: no program starts with it.
+    """
     bearers: dict[str, list[Node]] = {}
-    for node in graph.nodes:
+    for node in {each.real: each for each in reversed(graph.nodes)}.values():
         if name := os.path.basename(node.object.soname or ""):
-            bearers.setdefault(name, []).append(node)
+            bearers.setdefault(name, []).insert(0, node)
     for name, nodes in bearers.items():
         if len(nodes) > 1:
             who = " and ".join(f"{node.path} (for {_asker(graph, node)})" for node in nodes)

@@ -128,7 +128,8 @@ class Loader:
     """A program interpreter and what is compiled into it.
 
     `variants` are the subdirectories that it tries before each directory itself, for the processor at hand;
-    `cache` maps `cache_key` of a name to entries in their order; `platform` is None where it is not known.
+    `cache` maps `cache_key` of a name to entries in their order; `platform` is None where it is not known. `asks_for_relr` says that it
+    refuses DT_RELR without its version, as glibc does since 2.36.
     """
 
     path: str
@@ -144,6 +145,7 @@ class Loader:
     variants: tuple[str, ...] = ()
     hwcap: int = 0
     platform_bit: int = 0
+    asks_for_relr: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -397,10 +399,10 @@ class _Glibc(_Walk):
 
     def __init__(self, root: str, found: Found, loader: Loader, reader: Reader) -> None:
         super().__init__(root, found, loader, reader)
-        # The loader knows itself by its path and SONAME alone: no file identity is kept for it (rtld.c), so that
-        # another path to the same file is loaded as a second copy.
+        # The loader knows itself by its path, by what the root calls its interpreter, and by its SONAME alone: no file identity is
+        # kept for it (rtld.c), so that another path to the same file is loaded as a second copy.
         seen = reader.open(loader.real)
-        names = [loader.path, *([loader.soname] if loader.soname else [])]
+        names = [found.loadable.object.interpreter or loader.path, *([loader.soname] if loader.soname else [])]
         self.rtld = _Map(loader.path, names, seen if isinstance(seen, Found) else None, None, loader.soname, None)
         self.chain = [self.main, self.rtld]
         self.followed: set[_Map] = set()
@@ -423,6 +425,7 @@ class _Glibc(_Walk):
         )
         if not self.nodes[0].object.needed:
             listing = ()
+        refusal = refusal or self.relr_refused()
         if refusal is None:
             try:
                 self.open_all(opens)
@@ -609,6 +612,8 @@ class _Glibc(_Walk):
                 if abi.machine != mine.machine:
                     tried.add(path, f"for {abi}, not {mine}", foreign=True)
                     return Unopened(errno.ENOENT)
+                if loadable.unopenable is not None:
+                    raise _Refusal(f"{path}: {loadable.unopenable}")
                 if loadable.type not in ("ET_DYN", "ET_EXEC"):
                     raise _Refusal(f"{path}: only ET_DYN and ET_EXEC can be loaded")
         return seen
@@ -636,6 +641,13 @@ class _Glibc(_Walk):
         present = [each for each in listed if each.found is not None or each is self.rtld]
         if self.rtld in present:
             self.chain.insert(self.chain.index(present[present.index(self.rtld) - 1]) + 1, self.rtld)
+
+    def relr_refused(self) -> str | None:
+        """What the loader says of an object with DT_RELR that does not need the version for it."""
+        for each in self.chain if self.loader.asks_for_relr else ():
+            if each.found is not None and each.found.loadable.relative_unversioned:
+                return f"{each.path or each.real}: DT_RELR without GLIBC_ABI_DT_RELR dependency"
+        return None
 
     def unmatched(self) -> Iterator[tuple[int, str]]:
         """The needed versions' files that no object was loaded under: SONAMEs do not count (`find_needed` in dl-version.c)."""

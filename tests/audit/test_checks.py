@@ -272,6 +272,59 @@ def test_loader_disagrees(store: Store, monkeypatch: pytest.MonkeyPatch) -> None
     assert [each.check for each in done.findings if each.severity is Severity.ERROR].count("loader-disagrees") == 1
 
 
+def test_a_program_that_is_bound_throughout_passes(store: Store) -> None:
+    """The C library is left as it is: its own bare names are notes."""
+    program = store.package("app").program("app", prints("sin"), flags=["-Xlinker", "--no-as-needed", "-lm"])
+    store.harden(store.package("app"))
+    done = run(program, store=store.path)
+    assert worst(list(done.findings)) is Severity.NOTE
+    assert {each.reason for each in done.findings if each.check == "bare-name"} <= {"C library", "the loader itself"}
+
+
+@pytest.mark.parametrize("mode", ["soname", "needed"])
+def test_libraries_that_need_each_other_are_loaded_once(store: Store, mode: str) -> None:
+    """The loader knows the file that it was given when another names it by path."""
+    it, stub = store.package("it"), store.package("stub").library("libb.so.1", function("b", 1))
+    liba = it.library("liba.so.1", function("a", 1, ["b"]), needs=[stub], rpath=[it.lib, store.libc])
+    it.library("libb.so.1", function("b", 1) + " int a(void); int c(void) { return a(); }", needs=[liba])
+    stub.unlink()
+    store.harden(it, options=["--mode", mode])
+    assert found("soname-twice", store, it.path) == []
+
+
+def test_a_verdict_on_a_library_does_not_depend_on_company(store: Store) -> None:
+    """The C library names an interpreter of its own and lists its loader under that name, alone or beside a program."""
+    program = store.package("app").program("app", prints("getpid"))
+    libc = store.libc / "libc.so.6"
+    alone = [each for each in run(libc, store=store.path).findings if each.path == str(libc)]
+    together = [each for each in run(program, store.glibc, store=store.path).findings if each.path == str(libc)]
+    assert [(each.check, each.subject) for each in alone] == [(each.check, each.subject) for each in together]
+
+
+def test_packed_relocations_without_their_version(store: Store) -> None:
+    """glibc refuses DT_RELR of what does not need GLIBC_ABI_DT_RELR, since it would not know how to refuse it before 2.36."""
+    source = 'int puts(const char *); const char *words[] = {"a", "b"}; int main(void) { return puts(words[0]) < 0; }'
+    app = store.package("app")
+    bad = app.program("bad", source, linker="lld", flags=["-pie", "-Wl,--pack-dyn-relocs=relr"])
+    good = app.program("good", source, flags=["-pie", "-Wl,-z,pack-relative-relocs"])
+    assert subprocess.run([bad], capture_output=True, check=False).returncode == 127
+    assert subprocess.run([good], capture_output=True, check=False).returncode == 0
+    assert [each.path for each in found("loader-stops", store, bad, good)] == [str(bad)]
+
+
+def test_an_abi_version_that_the_kernel_does_not_look_at(store: Store) -> None:
+    """AppImage marks its programs in EI_ABIVERSION: the kernel starts them, and the loader opens no library with such a mark."""
+    liba = store.package("liba").library("liba.so.1", function("a", 1))
+    program = store.package("app").program("app", prints("a"), needs=[liba])
+    for path, good in ((program, True), (liba, False)):
+        data = bytearray(path.read_bytes())
+        data[8:11] = b"AI\2"
+        path.write_bytes(data)
+        status = subprocess.run([program], capture_output=True, check=False).returncode
+        assert (status == 0) == good
+        assert (found("loader-stops", store, program) == []) == good
+
+
 def test_every_check_has_a_case() -> None:
     """No row of the table is without a test here."""
     text = Path(__file__).read_text()
