@@ -14,6 +14,7 @@ from elftools.construct import Array, ConstructError, Container, RepeatUntil
 from elftools.elf.structs import ELFStructs
 
 CLASSES, ORDERS = {1: 32, 2: 64}, {1: True, 2: False}
+MOST_VERSIONS = 1 << 14  # libc.so.6 has less than a hundred
 STRINGS = "DT_NEEDED DT_SONAME DT_RPATH DT_RUNPATH".split()
 
 
@@ -45,7 +46,7 @@ def look(path: str) -> Seen:
         try:
             with mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as data:
                 return _File(data).seen()
-        except (ConstructError, LookupError, StopIteration, ValueError) as error:
+        except (ConstructError, LookupError, ValueError) as error:
             raise Blind(f"{type(error).__name__} {error}".strip()) from error
 
 
@@ -64,12 +65,15 @@ class _File:
 
     def __init__(self, data: mmap.mmap) -> None:
         self.data = data
+        self.versions = 0
         bits, little_endian = CLASSES[data[4]], ORDERS[data[5]]
         header = _structures(little_endian, bits).Elf_Ehdr.parse(data[:64])
         of_header = header["e_type"], header["e_machine"], header["e_ident"]["EI_OSABI"]
         self.structures = _structures(little_endian, bits, *of_header)
         self.segments = self._table(self.structures.Elf_Phdr, header["e_phoff"], header["e_phnum"])
-        dynamic = next(each for each in self.segments if each["p_type"] == "PT_DYNAMIC")
+        dynamic = next((each for each in self.segments if each["p_type"] == "PT_DYNAMIC"), None)
+        if dynamic is None:
+            raise Blind("no dynamic section")
         tags = RepeatUntil(lambda tag, _: tag["d_tag"] == "DT_NULL", self.structures.Elf_Dyn)
         found = tags.parse(data[dynamic["p_offset"] : dynamic["p_offset"] + dynamic["p_filesz"]])
         self.tags: list[tuple[Any, int]] = [(tag["d_tag"], tag["d_val"]) for tag in found[:-1]]
@@ -118,19 +122,27 @@ class _File:
             for _ in range(found[f"{prefix}_cnt"]):
                 version = self._one(auxiliary, below)
                 names.append(self._string(version[f"{prefix}a_name"]))
+                if not version[f"{prefix}a_next"]:
+                    break
                 below += version[f"{prefix}a_next"]
+                self._count_version()
             yield found, names
             if not found[f"{prefix}_next"]:
                 return
             at += found[f"{prefix}_next"]
+            self._count_version()
+
+    def _count_version(self) -> None:
+        self.versions += 1
+        if self.versions > MOST_VERSIONS:
+            raise Blind(f"more than {MOST_VERSIONS} versions")
 
     def _place(self, address: int) -> int:
         """The offset in the file of what is loaded at an address."""
-        return next(
-            int(address - each["p_vaddr"] + each["p_offset"])
-            for each in self.segments
-            if each["p_type"] == "PT_LOAD" and each["p_vaddr"] <= address < each["p_vaddr"] + each["p_filesz"]
-        )
+        for each in self.segments:
+            if each["p_type"] == "PT_LOAD" and each["p_vaddr"] <= address < each["p_vaddr"] + each["p_filesz"]:
+                return int(address - each["p_vaddr"] + each["p_offset"])
+        raise Blind(f"nothing is loaded at {address:#x}")
 
     def _string(self, offset: int) -> str:
         start = self.strings + offset
