@@ -58,6 +58,11 @@ CASES = {
         "Android's and CHERI's ELF",
         "very large files",
         "payloads, signatures, kernel modules",
+        "files that patchelf cannot edit",
+        "segments aligned to megabytes",
+        "code that reads its own dynamic section",
+        "build information of Go programs",
+        "programs linked at a low address",
         "`--shrink-rpath` and absolute names",
     ],
     "Linkers and build systems": [
