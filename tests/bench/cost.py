@@ -276,8 +276,8 @@ def throughput(hook: Hook, top: Path) -> Iterator[Row]:
     temperatures = (False, True) if os.access(DROP, os.W_OK) else (False,)
     kinds: tuple[tuple[Path, list[str], float, str, bool], ...] = (
         (roomy, [], 1.5, "room", True),
-        (roomy, [], 0.8, "room, outside a build", False),
-        (bare, ["--keep-runpath"], 0.5, "no room", True),
+        (roomy, [], 2.0, "room, outside a build", False),
+        (bare, ["--keep-runpath"], 0.8, "no room", True),
     )
     for origin, options, limit, what, building in kinds:
         for cold in temperatures:
