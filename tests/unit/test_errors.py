@@ -29,6 +29,7 @@ CASES: list[tuple[HardenError, int]] = [
     (ReadError("/p", "Permission denied"), 3),
     (ReferenceRefused("/p", "SONAME", "/p/a", "out", "itself", "disallowedReferences", False), 1),
     (WouldBreak("/p", "/q", "liba.so.1", "/x", "/y"), 1),
+    (FindingsRefused(2), 1),
     (NotEdited("/p", "it has no room"), 1),
     (NotFrozen("/p", "it is static", "leave it"), 1),
     (NotDrawn("/p", "it is static", "say another"), 1),
