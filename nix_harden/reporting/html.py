@@ -9,7 +9,7 @@ from typing import Any
 import jinja2
 
 from nix_harden.errors import ToolError
-from nix_harden.reporting.page import Drawing, heading, verdict
+from nix_harden.reporting.page import Drawing, contents, heading, verdict
 from nix_harden.words import human, printable
 
 PAGES = Path(__file__).with_name("pages")
@@ -41,6 +41,7 @@ def render(page: Mapping[str, Any], drawing: Drawing | None, no_graph: str) -> s
         title=f"{heading(page)} · nix-harden report",
         heading=heading(page),
         verdict=verdict(page),
+        contents=contents(page),
         policy=policy(style, script),
         style=style,
         script=script,

@@ -389,6 +389,15 @@ def heading(page: Mapping[str, Any]) -> str:
     return " and ".join(paths)
 
 
+def contents(page: Mapping[str, Any]) -> str:
+    """How much was asked for, and how many programs and libraries of it were walked."""
+    inside = all(os.path.dirname(path) == page["store"] for path in page["paths"])
+    asked = count(len(page["paths"]), *(("store path", "store paths") if inside else ("path", "paths")))
+    programs = page["summary"]["programs"]
+    walked = count(programs, "program", "programs"), count(len(page["roots"]) - programs, "library", "libraries")
+    return f"{asked}: {' and '.join(walked)} walked"
+
+
 def verdict(page: Mapping[str, Any]) -> str:
     """What matters most, in sentences."""
     found = page["summary"]

@@ -73,6 +73,40 @@ def test_nothing_is_asked_for_and_nothing_complained_of(page: Page, world: World
     assert page.problems == []
 
 
+def test_many_paths_are_folded_below_how_many_they_are(chromium: Browser, tmp_path: Path, store: Store) -> None:
+    """And one or two are seen at once."""
+    packages = [store.package(f"p{number}") for number in range(40)]
+    for package in packages:
+        package.program("app", "int main(void) { return 0; }")
+    for number, seen in ((40, False), (1, True)):
+        path = tmp_path / f"{number}.html"
+        store.call("report", "--no-watch", "--no-compare", *(each.path for each in packages[:number]), "-o", path)
+        page = chromium.open(f"file://{path}")
+        assert page.evaluate("document.querySelector('.paths ul').checkVisibility()") is seen
+        assert page.text(".paths summary").startswith(f"{number} store path")
+        assert len(page.texts(".paths li")) == number
+        assert page.evaluate("document.querySelector('#summary').getBoundingClientRect().top") < 400
+        page.close()
+
+
+def test_the_graph_fills_its_box(page: Page, many: Page) -> None:
+    """In one direction all of it and in the other no less than a half, whatever its shape."""
+    for each in (page, many):
+        wide, high = each.evaluate(
+            "(() => { const it = document.getElementById('viewport'); return [it.clientWidth, it.clientHeight]; })()"
+        )
+        _, _, width, height = box(each)
+        shape = (width / height) / (wide / high)
+        assert 0.5 <= shape <= 2
+
+
+def test_the_table_of_starts_needs_no_more_than_1300_pixels(world: World, chromium: Browser) -> None:
+    page = chromium.open(f"file://{world.page}", width=1300)
+    over = "(() => { const it = document.getElementById('roots-table').parentElement; return it.scrollWidth - it.clientWidth; })()"
+    assert page.evaluate(over) <= 0
+    page.close()
+
+
 def test_numbers_sort_downwards_first_and_then_upwards(page: Page, world: World) -> None:
     """aria-sort says which, of one column alone, and the button is where the keyboard gets to it."""
     head = '#objects-table th[data-key="bytes"]'
@@ -199,6 +233,7 @@ def test_dragging_moves_and_chooses_nothing(page: Page) -> None:
 
 def test_two_fingers_zoom(world: World, chromium: Browser) -> None:
     page = chromium.open(f"file://{world.page}", width=390, height=844, phone=True)
+    page.click("[data-zoom=fit]")
     x, y = page.middle("#viewport")
     before = box(page)
     page.touch("touchStart", (x - 20, y), (x + 20, y))

@@ -9,7 +9,7 @@ from support.schema import check
 from support.source import function, prints
 from support.store import Store
 
-from nix_harden.reporting.page import heading, verdict
+from nix_harden.reporting.page import contents, heading, verdict
 
 
 def names(world: World, path: Path) -> dict[str, Any]:
@@ -143,6 +143,13 @@ def test_a_library_alone_does_not_start(world: World) -> None:
     (row,) = values["roots"]
     assert (row["kind"], row["lookups_now"], row["observed_why_not"]) == ("library", None, "no program")
     assert "start" not in verdict(values)
+
+
+def test_what_was_asked_for_is_counted() -> None:
+    """Store paths by that name; and what was walked in them, by kind."""
+    page = {"store": "/s", "paths": ["/s/a", "/s/b"], "summary": {"programs": 1}, "roots": [{}, {}, {}]}
+    assert contents(page) == "2 store paths: 1 program and 2 libraries walked"
+    assert contents(page | {"paths": ["/s/a/bin/app"]}) == "1 path: 1 program and 2 libraries walked"
 
 
 def test_a_heading_has_no_hash() -> None:

@@ -297,15 +297,15 @@
       this.svg = viewport.querySelector("svg");
       const box = this.svg.viewBox.baseVal;
       this.whole = { x: box.x, y: box.y, width: box.width, height: box.height };
-      this.view = { ...this.whole };
-      this.svg.removeAttribute("width");
-      this.svg.removeAttribute("height");
+      viewport.style.aspectRatio = `${box.width} / ${box.height}`; // within the bounds of the style sheet
+      this.view = this.opening();
       this.nodes = new Map();
       this.edges = [];
       this.pointers = new Map();
       this.moved = 0;
       this.read();
       this.listen();
+      this.draw();
     }
 
     read() {
@@ -421,12 +421,22 @@
 
     zoom(factor, about = { x: this.view.x + this.view.width / 2, y: this.view.y + this.view.height / 2 }) {
       const { view, whole } = this;
-      const bounded = Math.min(Math.max(view.width * factor, Math.min(120, whole.width)), whole.width * 1.2) / view.width;
+      const widest = 1.2 * Math.max(whole.width, (whole.height * view.width) / view.height);
+      const bounded = Math.min(Math.max(view.width * factor, Math.min(120, whole.width)), widest) / view.width;
       view.x = about.x - (about.x - view.x) * bounded;
       view.y = about.y - (about.y - view.y) * bounded;
       view.width *= bounded;
       view.height *= bounded;
       this.draw();
+    }
+
+    // The whole; or of what would leave more than half of the viewport empty as much as fills it, from where programs are.
+    opening() {
+      const { whole, viewport } = this;
+      const shape = viewport.clientWidth / (viewport.clientHeight || 1) || 1;
+      const wider = whole.width / whole.height / shape;
+      if (wider > 2) return { ...whole, width: whole.height * shape };
+      return wider < 0.5 ? { ...whole, height: whole.width / shape } : { ...whole };
     }
 
     fit() {
