@@ -354,14 +354,15 @@ def _add_trace(commands: Commands) -> None:
         """Start a program under strace, and several times without, and stop it each
 time at its first own instruction: which libraries its loader maps, what it
 looks up in vain, the time until then and where it goes. Nothing of `main`
-runs; arguments are for wrappers, which run until they have started the
-program that they are for, and for constructors of libraries.
+runs, but with --whole; else arguments are for wrappers, which run until they
+have started the program that they are for, and for constructors of libraries.
 
 With --against, the figures of the two stand side by side: OTHER as it was
 before, PROGRAM as it is now.""",
         "/run/current-system/sw/bin/git",
         "--against /nix/store/…-ffmpeg/bin/ffmpeg /nix/store/…-ffmpeg-hardened/bin/ffmpeg",
         "--delay 1ms --svg start.svg ./result/bin/magick",
+        "--whole --limit 30s ./result/bin/magick logo: logo.png",
     )
     sub.add_argument("program", metavar="PROGRAM", help="an ELF program, or a wrapper that nixpkgs made for one")
     sub.add_argument("args", nargs="...", metavar="ARGUMENT", help="what the program is given")
@@ -380,6 +381,16 @@ before, PROGRAM as it is now.""",
         "--instructions",
         action="store_true",
         help="count what a glibc loader spends on symbol lookup and relocation, by valgrind",
+    )
+    sub.add_argument(
+        "--whole",
+        action="store_true",
+        help="RUN the program to its end as well, and say what it opens after its start: by dlopen, and by itself; its status is that of this command",
+    )
+    sub.add_argument(
+        "--limit",
+        metavar="TIME",
+        help="with --whole, end the program by SIGTERM once it has run for this long, e.g. 30s",
     )
     sub.add_argument("--svg", metavar="FILE", help="draw the start into FILE")
     sub.add_argument("--json", action="store_true", help="print all figures as JSON")

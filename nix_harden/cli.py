@@ -290,18 +290,23 @@ def _drawing(picture: "Picture") -> "tuple[Drawing | None, str]":
 
 
 def trace(arguments: "Namespace") -> int:
-    """Trace, say."""
+    """Trace, follow, say; what is followed to its end decides the status."""
     from nix_harden.loading import render
     from nix_harden.tracing import traced
-    from nix_harden.tracing.trace import observe_all, parse_delay, subject
+    from nix_harden.tracing.trace import follow, observe_all, parse_time, subject
 
-    delay = parse_delay(arguments.delay) if arguments.delay else None
+    delay = parse_time("--delay", arguments.delay) if arguments.delay else None
+    limit = parse_time("--limit", arguments.limit) if arguments.limit else None
+    if limit is not None and not arguments.whole:
+        raise UsageError("--limit", "is for --whole, which runs the program")
     subjects = [subject(arguments.program, arguments.args, arguments.image)]
     if arguments.against:
         subjects.insert(0, subject(arguments.against, arguments.args))
     with shown_on(sys.stderr) as progress:
         progress(0, 0, arguments.program)
         found = observe_all(subjects, delay=delay, count_instructions=arguments.instructions)
+    if arguments.whole:
+        found = tuple(replace(each, whole=follow(each.subject, limit)) for each in found)
     if arguments.svg:
         from nix_harden.files import put
         from nix_harden.tracing.chart import draw
@@ -314,7 +319,7 @@ def trace(arguments: "Namespace") -> int:
         print(json.dumps(traced.as_json(found), indent=2))
     else:
         traced.show(found, sys.stdout, colours=render.has_colours(sys.stdout))
-    return DONE
+    return found[-1].whole.status if found[-1].whole is not None else DONE
 
 
 def hook(arguments: "Namespace") -> int:

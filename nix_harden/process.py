@@ -3,8 +3,11 @@
 import os
 import subprocess
 import sys
+import threading
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import IO
 
 from nix_harden.errors import ToolError
 
@@ -103,16 +106,28 @@ class Beside:
 
     tool: str
     running: "subprocess.Popen[bytes]"
+    said: "deque[bytes]"
+    reader: threading.Thread
 
     def end(self) -> None:
         """Wait for its end. Raises ToolError where it fails."""
-        _, err = self.running.communicate()
-        if self.running.returncode:
-            raise _failed(self.tool, os.fsdecode(err))
+        status = self.running.wait()
+        self.reader.join()
+        if status:
+            raise _failed(self.tool, os.fsdecode(b"".join(self.said)))
+
+    def stop(self, seconds: float) -> None:
+        """Give it that long to end by itself, then ask it to."""
+        try:
+            self.running.wait(seconds)
+        except subprocess.TimeoutExpired:
+            self.running.terminate()
+            self.running.wait()
+        self.reader.join()
 
 
 def start_beside(argv: Sequence[str], ready: str) -> Beside:
-    """Start a program, and go on once it has said, on standard error, a line that holds `ready`.
+    """Start a program, and go on once it has said, on standard error, a line that holds `ready`. No key of a terminal ends it.
 
     Raises ToolError, with its last line, where it cannot be started or ends without having said it.
     """
@@ -123,6 +138,7 @@ def start_beside(argv: Sequence[str], ready: str) -> Beside:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             env=os.environ | {"LC_ALL": "C"},
+            process_group=0,
         )
     except OSError as error:
         raise ToolError(argv[0], f"cannot be started: {error.strerror}") from error
@@ -131,9 +147,17 @@ def start_beside(argv: Sequence[str], ready: str) -> Beside:
     while line := os.fsdecode(running.stderr.readline()):
         said = line
         if ready in line:
-            return Beside(argv[0], running)
+            return _beside(argv[0], running, running.stderr)
     running.communicate()
     raise _failed(argv[0], said)
+
+
+def _beside(tool: str, running: "subprocess.Popen[bytes]", err: IO[bytes]) -> Beside:
+    """What is running, with somebody to hear what it says, so that it never waits for that."""
+    said: deque[bytes] = deque(maxlen=1)
+    reader = threading.Thread(target=said.extend, args=(err,), daemon=True)
+    reader.start()
+    return Beside(tool, running, said, reader)
 
 
 def _failed(tool: str, said: str) -> ToolError:

@@ -13,7 +13,7 @@ from pathlib import Path
 import jinja2
 
 from nix_harden.errors import ToolError
-from nix_harden.tracing.trace import PRELOAD, Traced
+from nix_harden.tracing.trace import PRELOAD, Traced, by_directory, by_parent
 from nix_harden.tracing.traced import milliseconds, side_by_side
 from nix_harden.words import printable
 
@@ -100,7 +100,7 @@ def _title(found: Sequence[Traced]) -> str:
 
 def _panels(found: Sequence[Traced]) -> Iterator[Panel]:
     y = 104.0
-    for make in (_times, _delays, _strips, _directories, _names):
+    for make in (_times, _delays, _strips, _directories, _names, _opened, _own):
         panel = make(found, y)
         if panel is not None:
             yield panel
@@ -215,6 +215,16 @@ def _directories(found: Sequence[Traced], y: float) -> Panel | None:
 
 def _names(found: Sequence[Traced], y: float) -> Panel | None:
     return _table(found, y, "Files that were not there, by name", side_by_side(found, lambda each: each.by_name))
+
+
+def _opened(found: Sequence[Traced], y: float) -> Panel | None:
+    numbers = side_by_side(found, lambda each: by_directory(each.whole.opened) if each.whole else {})
+    return _table(found, y, "After the start: lookups of dlopen that failed, by directory", numbers)
+
+
+def _own(found: Sequence[Traced], y: float) -> Panel | None:
+    numbers = side_by_side(found, lambda each: by_parent(each.whole.own) if each.whole else {})
+    return _table(found, y, "After the start: lookups of the program itself that failed, by directory", numbers)
 
 
 def _table(found: Sequence[Traced], y: float, title: str, table: Sequence[tuple[str, tuple[int, ...]]]) -> Panel | None:

@@ -21,6 +21,7 @@ from typing import IO, NoReturn
 from nix_harden.errors import ToolError
 
 SECONDS = 60.0  # no start takes as long; a constructor that waits for something may
+PATIENCE = 5.0  # with a program that is asked to end
 PTRACE_TRACEME, PTRACE_CONT, PTRACE_DETACH, PTRACE_SETOPTIONS = 0, 7, 17, 0x4200
 PTRACE_O_EXITKILL = 0x100000
 PR_SET_PTRACER, PR_SET_PTRACER_ANY = 0x59616D61, ctypes.c_ulong(-1)
@@ -81,6 +82,29 @@ class Process:
         if not (os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGTRAP):
             self.fail(status)
 
+    def end(self, seconds: float | None) -> tuple[int, bool]:
+        """After `release`: wait for its end, and answer its status as a shell has it and whether that was not its own wish.
+
+        What takes longer than `seconds` gets SIGTERM, and where that does not help SIGKILL. The keys of a terminal are for it alone.
+        """
+        timers = [
+            threading.Timer(seconds + more, _kill, [self.pid, number])
+            for more, number in ((0.0, signal.SIGTERM), (PATIENCE, signal.SIGKILL))
+            if seconds is not None
+        ]
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        try:
+            for timer in timers:
+                timer.start()
+            _, status = os.waitpid(self.pid, 0)
+        finally:
+            signal.signal(signal.SIGINT, before)
+            for timer in timers:
+                timer.cancel()
+        late = bool(timers) and not timers[0].is_alive()
+        code = os.waitstatus_to_exitcode(status)
+        return (code if code >= 0 else 128 - code), late
+
     def fail(self, status: int) -> NoReturn:
         """Raise ToolError with how the program ended, which was not to end yet, and the last line that it printed."""
         raise ToolError(self.image, f"did not come to its own first instruction: {_ended(status, self.output)}")
@@ -95,40 +119,70 @@ def hold(argv: Sequence[str], program: str, image: str, machine: str, environ: M
     """
     if machine not in TRAPS:
         raise ToolError(image, f"no breakpoint instruction is known for {machine.removeprefix('EM_')}")
-    with tempfile.TemporaryFile() as output:
-        pid = os.fork()
-        if not pid:
-            _become(argv, program, environ, output.fileno())
-        timer = threading.Timer(SECONDS, _kill, [pid])
-        timer.daemon = True
-        timer.start()
-        try:
-            _, status = os.waitpid(pid, 0)
-            if os.WIFSTOPPED(status):
-                _ptrace(PTRACE_SETOPTIONS, pid, PTRACE_O_EXITKILL)
-            while not (os.WIFSTOPPED(status) and os.path.realpath(f"/proc/{pid}/exe") == image):
-                if not os.WIFSTOPPED(status):
-                    raise ToolError(program, f"ended before it became {image}: {_ended(status, output)}")
-                # The SIGTRAP of an exec is for the tracer, and not handed on. It is asked for no event instead (PTRACE_O_TRACEEXEC),
-                # from whose stop a process cannot be left stopped.
-                number = os.WSTOPSIG(status)
-                status = _continue(pid, 0 if number == signal.SIGTRAP else number)
-            yield _set_trap(pid, image, TRAPS[machine], output)
-        finally:
-            timer.cancel()
-            _kill(pid)
-            with contextlib.suppress(ChildProcessError):
-                os.waitpid(pid, 0)
+    with tempfile.TemporaryFile() as output, open(os.devnull, "rb") as nothing:
+        streams = (nothing.fileno(), output.fileno(), output.fileno())
+        with _started(argv, program, image, environ, streams=streams, output=output) as pid:
+            timer = threading.Timer(SECONDS, _kill, [pid])
+            timer.daemon = True
+            timer.start()
+            try:
+                yield _set_trap(pid, image, TRAPS[machine], output)
+            finally:
+                timer.cancel()
 
 
-def _become(argv: Sequence[str], program: str, environ: Mapping[str, str], output: int) -> NoReturn:
+@contextlib.contextmanager
+def hold_for_good(argv: Sequence[str], program: str, image: str) -> Iterator[Process]:
+    """As `hold`, without a trap: once it goes on it runs to its own end. It reads what this process reads, and prints to standard error."""
+    with (
+        tempfile.TemporaryFile() as output,
+        _started(argv, program, image, os.environ, streams=(0, 2, 2), output=output) as pid,
+    ):
+        yield Process(pid, image, _loader(pid), output)
+
+
+@contextlib.contextmanager
+def _started(
+    argv: Sequence[str],
+    program: str,
+    image: str,
+    environ: Mapping[str, str],
+    *,
+    streams: tuple[int, int, int],
+    output: IO[bytes],
+) -> Iterator[int]:
+    """A process that is stopped where it has become `image`; at the end of the context it is killed."""
+    pid = os.fork()
+    if not pid:
+        _become(argv, program, environ, streams)
+    timer = threading.Timer(SECONDS, _kill, [pid])
+    timer.daemon = True
+    timer.start()
+    try:
+        _, status = os.waitpid(pid, 0)
+        if os.WIFSTOPPED(status):
+            _ptrace(PTRACE_SETOPTIONS, pid, PTRACE_O_EXITKILL)
+        while not (os.WIFSTOPPED(status) and os.path.realpath(f"/proc/{pid}/exe") == image):
+            if not os.WIFSTOPPED(status):
+                raise ToolError(program, f"ended before it became {image}: {_ended(status, output)}")
+            # The SIGTRAP of an exec is for the tracer, and not handed on. It is asked for no event instead (PTRACE_O_TRACEEXEC),
+            # from whose stop a process cannot be left stopped.
+            number = os.WSTOPSIG(status)
+            status = _continue(pid, 0 if number == signal.SIGTRAP else number)
+        timer.cancel()
+        yield pid
+    finally:
+        timer.cancel()
+        _kill(pid)
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(pid, 0)
+
+
+def _become(argv: Sequence[str], program: str, environ: Mapping[str, str], streams: tuple[int, int, int]) -> NoReturn:
     """In the child: be traced by its parent, and become the program."""
     try:
-        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-        os.dup2(output, 1)
-        os.dup2(output, 2)
-        _, most = resource.getrlimit(resource.RLIMIT_CORE)
-        resource.setrlimit(resource.RLIMIT_CORE, (min(NO_CORE, most) if most >= 0 else NO_CORE, most))
+        for number, stream in enumerate(streams):
+            os.dup2(stream, number)
         # Yama (ptrace_scope 1) lets ancestors trace alone, and the next tracer is none; without Yama there is no such call.
         LIBC.prctl(PR_SET_PTRACER, PR_SET_PTRACER_ANY, 0, 0, 0)
         _ptrace(PTRACE_TRACEME, 0, 0)
@@ -139,17 +193,28 @@ def _become(argv: Sequence[str], program: str, environ: Mapping[str, str], outpu
         os._exit(127)
 
 
-def _set_trap(pid: int, image: str, trap: bytes, output: IO[bytes]) -> Process:
+def _auxiliary(pid: int) -> dict[int, int]:
+    """The auxiliary vector of a process (getauxval(3))."""
     with open(f"/proc/{pid}/auxv", "rb") as file:
         data = file.read()
     with open(f"/proc/{pid}/exe", "rb") as file:
         words = struct.Struct("=II" if file.read(5)[4] == 1 else "=QQ")
-    auxiliary = dict(words.iter_unpack(data))
+    return dict(words.iter_unpack(data))
+
+
+def _loader(pid: int) -> tuple[int, int] | None:
+    """The addresses that the loader of a process is mapped at; None where it has none."""
+    base = _auxiliary(pid).get(AT_BASE, 0)
+    return (base, _end(pid, base)) if base else None
+
+
+def _set_trap(pid: int, image: str, trap: bytes, output: IO[bytes]) -> Process:
+    _, most = resource.prlimit(pid, resource.RLIMIT_CORE)
+    resource.prlimit(pid, resource.RLIMIT_CORE, (min(NO_CORE, most) if most >= 0 else NO_CORE, most))
     with open(f"/proc/{pid}/mem", "r+b", buffering=0) as memory:
-        memory.seek(auxiliary[AT_ENTRY])
+        memory.seek(_auxiliary(pid)[AT_ENTRY])
         memory.write(trap)
-    base = auxiliary.get(AT_BASE, 0)
-    return Process(pid, image, (base, _end(pid, base)) if base else None, output)
+    return Process(pid, image, _loader(pid), output)
 
 
 def _end(pid: int, base: int) -> int:
@@ -182,9 +247,9 @@ def _ptrace(request: int, pid: int, data: int) -> None:
         raise OSError(error, f"ptrace: {os.strerror(error)}")
 
 
-def _kill(pid: int) -> None:
+def _kill(pid: int, number: int = signal.SIGKILL) -> None:
     with contextlib.suppress(ProcessLookupError):
-        os.kill(pid, signal.SIGKILL)
+        os.kill(pid, number)
 
 
 def _ended(status: int, output: IO[bytes]) -> str:

@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 OPTIONS = ("-i", "-y", "-ttt", "-s", "0")
@@ -13,6 +13,8 @@ LOOKUPS = frozenset(
     ).split()
 )
 MAPS = ("mmap", "mmap2")
+EXECS = ("execve", "execveat")
+FORKS = ("clone", "clone3", "fork", "vfork")
 LINE = re.compile(r"^(\d+\.\d+) \[([0-9a-f?]+)\] (.*)$")
 CALL = re.compile(r"^(\w+)\((.*)\) += (\S+)(?: (E[A-Z0-9]+) \([^)]*\))?.*?( \(DELAYED\))?$")
 # The directory that a path is relative to, with the path that -y says of it, and the path.
@@ -26,8 +28,8 @@ NAMED = {b"n": b"\n", b"t": b"\t", b"r": b"\r", b"v": b"\v", b"f": b"\f"}
 class Call:
     """One system call: when it began in seconds, and the address of the instruction that made it.
 
-    `path` is that of a lookup, absolute where strace knows the directory; `file` is what an mmap maps, by the kernel's word; `error` is
-    the name of errno where the call failed.
+    `path` is that of a lookup or exec, absolute where strace knows the directory; `file` is what an mmap maps, by the kernel's word;
+    `error` is the name of errno where the call failed; `child` is what a fork or clone made.
     """
 
     at: float
@@ -37,10 +39,11 @@ class Call:
     file: str | None = None
     error: str | None = None
     delayed: bool = False
+    child: int | None = None
 
     @property
     def is_failed_lookup(self) -> bool:
-        return self.path is not None and self.error is not None
+        return self.name in LOOKUPS and self.path is not None and self.error is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,13 +74,30 @@ def parse(lines: Iterable[str]) -> Log:
 def _call(at: float, address: int, text: str) -> Iterator[Call]:
     if (match := CALL.match(text)) is None:
         return
-    name, words, _, error, delayed = match.groups()
-    path = file = None
-    if name in LOOKUPS and (found := PATH.match(words)) and found[2]:
+    name, words, returned, error, delayed = match.groups()
+    path = file = child = None
+    if name in FORKS and returned.isdecimal():
+        child = int(returned)
+    elif name in (*LOOKUPS, *EXECS) and (found := PATH.match(words)) and found[2]:
         path = os.path.join(unescape(found[1] or ""), unescape(found[2]))
     elif name in MAPS and (found := MAPPED.search(words)):
         file = unescape(found[1])
-    yield Call(at, address, name, path, file, error, delayed is not None)
+    yield Call(at, address, name, path, file, error, delayed is not None, child)
+
+
+def of_one_program(logs: Mapping[int, Log], first: int) -> tuple[Call, ...]:
+    """The calls of a program, its threads and forks, by time, from the logs of all that came from process `first`.
+
+    A fork counts until it becomes another program by exec, whose call is the last of it; what that one forks does not count.
+    """
+    calls: list[Call] = []
+    waiting = [first]
+    for number in waiting:
+        mine = logs[number].calls if number in logs else ()
+        end = next((place for place, call in enumerate(mine) if call.name in EXECS and call.error is None), len(mine))
+        calls += mine[: end + 1]
+        waiting += [call.child for call in mine[:end] if call.child is not None]
+    return tuple(sorted(calls, key=lambda call: call.at))
 
 
 def unescape(text: str) -> str:

@@ -4,7 +4,7 @@
     traced = observe("/nix/store/…-hello/bin/hello")
     traced.failed_lookups, traced.by_directory, traced.libraries, traced.seconds
 
-Nothing of the program's `main` runs: each of its starts ends at its first own instruction (`entry`). Wrappers of nixpkgs', which are
+Nothing of the program's `main` runs, but for `follow`: each of its starts ends at its first own instruction (`entry`). Wrappers of nixpkgs', which are
 to start another program, do run until they have.
 """
 
@@ -24,12 +24,17 @@ from nix_harden.elf import read_object
 from nix_harden.errors import ReadError, ToolError, UsageError
 from nix_harden.freezing.wrappers import LARGEST, interpreter, wrapped
 from nix_harden.model import Kind
+from nix_harden.names import MUSL
 from nix_harden.process import start_beside
+from nix_harden.settings import matches
 from nix_harden.tracing import strace
 from nix_harden.tracing.callgrind import Instructions, instructions
-from nix_harden.tracing.entry import Process, Spent, hold
+from nix_harden.tracing.entry import Process, Spent, hold, hold_for_good
 
 MOST_WRAPPERS = 8
+# What is asked of a whole run: files, processes, and the first call that glibc makes after its loader's work.
+WHOLE = "%file,%process,?mmap,?mmap2,?prlimit64"
+LEFT = 1.0  # seconds for strace to see the end of what it follows; what the program leaves behind may run for ever
 LOGS = 3  # starts under strace, of which the one that was disturbed least counts
 BUDGET = 1.0  # seconds that go into measuring how long a start takes
 ROUNDS = (5, 41)  # but never fewer, nor more
@@ -104,6 +109,23 @@ class Delayed:
 
 
 @dataclass(frozen=True, slots=True)
+class Whole:
+    """A run from its start to its end.
+
+    `opened` are the calls that the loader makes after the start, for dlopen(3), and `own` all others after it, of the program, its
+    threads and forks; of a loader that is one file with the C library, as musl's is, none is told apart, and `own` has all. `programs` are
+    those that it has started. `status` is as a shell has it; `late` says that the program was ended since it took too long.
+    """
+
+    opened: tuple[strace.Call, ...]
+    own: tuple[strace.Call, ...]
+    is_told_apart: bool
+    programs: tuple[str, ...]
+    status: int
+    late: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Traced:
     """What one program's loader does.
 
@@ -121,12 +143,12 @@ class Traced:
     why_not: tuple[tuple[str, str], ...] = ()
     begin: float = 0.0
     end: float = 0.0
+    whole: "Whole | None" = None
 
     @property
     def libraries(self) -> tuple[str, ...]:
         """The files that the loader maps, in its order, without itself and the program."""
-        files = dict.fromkeys(call.file for call in self.calls if call.file and os.path.basename(call.file) != CACHE)
-        return tuple(file for file in files if file is not None)
+        return mapped(self.calls)
 
     @property
     def failures(self) -> tuple[str, ...]:
@@ -140,7 +162,7 @@ class Traced:
     @property
     def by_directory(self) -> Mapping[str, int]:
         """How many lookups failed in each directory of a search path, the most first; its subdirectories for processors are in it."""
-        return dict(Counter(map(directory, failures(self.calls))).most_common())
+        return by_directory(self.calls)
 
     @property
     def failed_opens(self) -> int:
@@ -268,12 +290,28 @@ def _checked(path: str) -> tuple[str, bytes]:
         raise ReadError(path, error.strerror or str(error)) from error
 
 
-def parse_delay(text: str) -> float:
-    """Seconds, from a number with the unit us, ms or s. Raises UsageError."""
+def parse_time(option: str, text: str) -> float:
+    """Seconds, from a number with the unit us, ms or s that an option gives. Raises UsageError."""
     match = DELAY.fullmatch(text)
     if match is None or not float(match[1]):
-        raise UsageError("--delay", f"{text!r} is no time; say a number with its unit, us, ms or s, such as 1ms")
+        raise UsageError(option, f"{text!r} is no time; say a number with its unit, us, ms or s, such as 1ms")
     return float(match[1]) * UNITS[match[2]]
+
+
+def mapped(calls: Iterable[strace.Call]) -> tuple[str, ...]:
+    """The files that calls map, in their order, but for the loader's cache."""
+    files = dict.fromkeys(call.file for call in calls if call.file and os.path.basename(call.file) != CACHE)
+    return tuple(file for file in files if file is not None)
+
+
+def by_directory(calls: Iterable[strace.Call]) -> dict[str, int]:
+    """How many lookups failed in each directory, the most first; subdirectories for processors are in that above them."""
+    return dict(Counter(map(directory, failures(calls))).most_common())
+
+
+def by_parent(calls: Iterable[strace.Call]) -> dict[str, int]:
+    """How many lookups failed in each directory, the most first, of a program that may ask for anything."""
+    return dict(Counter(os.path.dirname(call.path or "") or "/" for call in failures(calls)).most_common())
 
 
 def split(
@@ -327,13 +365,18 @@ def _hold(subject: Subject, environ: Mapping[str, str] | None = None) -> Abstrac
     return hold(subject.argv, subject.program, subject.image, subject.machine, dict(os.environ) | dict(environ or {}))
 
 
-def _log(subject: Subject, options: Sequence[str] = ()) -> tuple[strace.Log, tuple[int, int] | None]:
-    """A start under strace: what it wrote, and the addresses of the loader."""
+def _strace() -> str:
     tool = shutil.which("strace")
     if tool is None:
         raise ToolError(
             "strace", "is not there; install it (in Nix: pkgs.strace), as it is what sees the loader's calls"
         )
+    return tool
+
+
+def _log(subject: Subject, options: Sequence[str] = ()) -> tuple[strace.Log, tuple[int, int] | None]:
+    """A start under strace: what it wrote, and the addresses of the loader."""
+    tool = _strace()
     with tempfile.TemporaryDirectory(prefix="nix-harden-") as place, _hold(subject) as held:
         file = os.path.join(place, "log")
         argv = [tool, *strace.OPTIONS, "-o", file, *options, "-p", str(held.pid)]
@@ -346,6 +389,45 @@ def _log(subject: Subject, options: Sequence[str] = ()) -> tuple[strace.Log, tup
             beside.end()
         with open(file, encoding="utf-8", errors="surrogateescape") as log:
             return strace.parse(log), held.loader
+
+
+def follow(subject: Subject, limit: float | None = None) -> Whole:
+    """RUN a program to its end, or for `limit` seconds, under strace. It reads what this process reads, and prints to standard error.
+
+    The loader's calls are those that the code of its file makes (`strace -i`): dlopen is in libc.so, but all that it opens and maps is
+    opened and mapped by ld.so (elf/dl-load.c). Raises ToolError.
+    """
+    tool = _strace()
+    with (
+        tempfile.TemporaryDirectory(prefix="nix-harden-") as place,
+        hold_for_good(subject.argv, subject.program, subject.image) as held,
+    ):
+        argv = [tool, "-ff", *strace.OPTIONS, f"--trace={WHOLE}", "-o", os.path.join(place, "log"), "-p", str(held.pid)]
+        held.release()
+        beside = start_beside(argv, f"Process {held.pid} attached")
+        try:
+            os.kill(held.pid, signal.SIGCONT)
+            status, late = held.end(limit)
+        finally:
+            beside.stop(LEFT)
+        calls = strace.of_one_program(_read_logs(place), held.pid)
+    musl = subject.interpreter is not None and matches(MUSL, os.path.basename(subject.interpreter)) is not None
+    loader = None if musl else held.loader
+    _, later = split(calls, loader)
+    begin, end = loader or (0, 0)
+    opened = tuple(call for call in later if begin <= call.address < end)
+    own = tuple(call for call in later if not begin <= call.address < end)
+    programs = (call.path for call in own if call.name in strace.EXECS and call.error is None)
+    return Whole(opened, own, not musl, tuple(path for path in programs if path is not None), status, late)
+
+
+def _read_logs(place: str) -> dict[int, strace.Log]:
+    """What `strace -ff` has written of each process, by its number."""
+    found = {}
+    for name in os.listdir(place):
+        with open(os.path.join(place, name), encoding="utf-8", errors="surrogateescape") as log:
+            found[int(name.rpartition(".")[2])] = strace.parse(log)
+    return found
 
 
 def _timed(subjects: Sequence[Subject]) -> list[tuple[Spent, ...]]:

@@ -4,7 +4,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TextIO
 
-from nix_harden.tracing.trace import Traced
+from nix_harden.tracing.strace import Call
+from nix_harden.tracing.trace import Traced, Whole, by_directory, by_parent, failures, mapped
 from nix_harden.words import count, printable
 
 if TYPE_CHECKING:
@@ -18,6 +19,9 @@ INSTRUCTIONS = (
 TABLES: tuple[tuple[str, Callable[[Traced], Mapping[str, int]]], ...] = (
     ("lookups that failed, by directory", lambda each: each.by_directory),
     ("files that were not there, by name", lambda each: each.by_name),
+    ("libraries that were opened after the start", lambda each: dict.fromkeys(mapped(_opened(each)), 1)),
+    ("lookups that failed after the start, of dlopen", lambda each: by_directory(_opened(each))),
+    ("lookups that failed after the start, of the program itself", lambda each: by_parent(_own(each))),
 )
 MOST_ROWS = 12
 WIDE = 160  # columns of what is no terminal
@@ -63,6 +67,22 @@ def rows(found: Sequence[Traced]) -> Iterator[Row]:
                 f"{getattr(each.instructions, field) / 1e6:,.1f} M" if each.instructions else "—" for each in found
             )
             yield Row(name, tuple(words), ratio(*numbers))
+    if any(each.whole for each in found):
+        yield _numbers("after the start: libraries opened by dlopen", found, lambda each: len(mapped(_opened(each))))
+        yield _numbers("  lookups that failed, of dlopen", found, lambda each: _failed(_opened(each)))
+        yield _numbers("  lookups that failed, of the program itself", found, lambda each: _failed(_own(each)))
+
+
+def _opened(traced: Traced) -> Sequence[Call]:
+    return traced.whole.opened if traced.whole is not None else ()
+
+
+def _own(traced: Traced) -> Sequence[Call]:
+    return traced.whole.own if traced.whole is not None else ()
+
+
+def _failed(calls: Sequence[Call]) -> int:
+    return sum(1 for _ in failures(calls))
 
 
 def _numbers(name: str, found: Sequence[Traced], figure: Callable[[Traced], int]) -> Row:
@@ -172,6 +192,8 @@ def notes(found: Sequence[Traced]) -> Iterator[str]:
     for each in found:
         for field, why in each.why_not:
             yield f"{each.subject.image}: no {field}: {why}"
+        if each.whole is not None:
+            yield from _notes_of_whole(each.subject.image, each.whole)
         if each.delayed is not None:
             calls = count(each.delayed.calls, "lookup was", "lookups were")
             yield f"{each.subject.image}: {calls} delayed by strace" + (
@@ -179,6 +201,15 @@ def notes(found: Sequence[Traced]) -> Iterator[str]:
                 if each.delayed.found
                 else ""
             )
+
+
+def _notes_of_whole(image: str, whole: Whole) -> Iterator[str]:
+    yield f"{image}: {'took too long, and was ended: it ended' if whole.late else 'ended'} with status {whole.status}"
+    if not whole.is_told_apart:
+        yield f"{image}: musl's loader is its C library, so that all calls of the run count for the program itself"
+    if whole.programs:
+        names = ", ".join(dict.fromkeys(whole.programs))
+        yield f"{image}: started {names}, of which nothing is said here"
 
 
 def as_json(found: Sequence[Traced]) -> dict[str, Any]:
@@ -225,6 +256,18 @@ def _program(traced: Traced) -> dict[str, Any]:
             "lookups": traced.delayed.calls,
             "lookups_that_found": traced.delayed.found,
             "seconds": traced.delayed.seconds,
+        },
+        "whole": traced.whole
+        and {
+            "status": traced.whole.status,
+            "late": traced.whole.late,
+            "told_apart": traced.whole.is_told_apart,
+            "opened": list(mapped(traced.whole.opened)),
+            "opened_failed_lookups": _failed(traced.whole.opened),
+            "opened_failed_lookups_by_directory": by_directory(traced.whole.opened),
+            "own_failed_lookups": _failed(traced.whole.own),
+            "own_failed_lookups_by_directory": by_parent(traced.whole.own),
+            "programs": list(traced.whole.programs),
         },
         "why_not": why_not,
     }
