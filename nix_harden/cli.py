@@ -219,6 +219,7 @@ def graph(arguments: "Namespace") -> int:
     look = run.look_at_store_paths if arguments.store_paths else run.look
     with shown_on(sys.stderr) as progress:
         whole = look(arguments.paths, store=store, loader=arguments.loader, progress=progress)
+        progress(0, 0, f"{len(whole.vertices)} files, and which to draw")
         shown = run.choose(whole, arguments.why, arguments.depth, all_arrows=arguments.all_edges)
         progress(0, 0, f"{len(shown.vertices)} files, drawn as {form}")
         drawn = run.draw(shown, style, form)
@@ -266,7 +267,7 @@ def report(arguments: "Namespace") -> int:
             progress=progress,
         )
         values = page(found, settings)
-        progress(0, 0, "the picture, by Graphviz")
+        progress(0, 0, f"{len(found.picture.vertices)} files, laid out by Graphviz")
         drawing, why_not = _drawing(found.picture) if arguments.output else (None, "")
     if arguments.output:
         if drawing is None:

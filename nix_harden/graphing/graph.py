@@ -76,7 +76,10 @@ def read(roots: Sequence[str], *, loader: str | None = None, progress: Progress 
     """
     reader = DiskReader()
     loaders = Loaders(reader, loader)
-    files = {root: list(elf_files([follow(root)])) for root in roots}
+    files = {}
+    for number, root in enumerate(roots):
+        progress(number, len(roots), f"ELF files below {root}")
+        files[root] = list(elf_files([follow(root)]))
     # programs first: what they bring along settles which loader a library alone would lack
     order = sorted({path for paths in files.values() for path in paths}, key=lambda path: _rank(path, reader))
     graphs: dict[str, Graph] = {}

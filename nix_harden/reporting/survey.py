@@ -61,10 +61,14 @@ def survey(
     )
     if not graphs and not done.roots:
         raise NotDrawn(paths[0], why_nothing(roots[0]), "say a dynamic program or library, or a directory with some")
-    files = measure(graphs)
-    lookups = {graph.root: each for graph in graphs if (each := _lookups(graph, reader)) is not None}
+    lookups = {}
+    for number, graph in enumerate(graphs):
+        progress(number, len(graphs), f"lookups of {graph.root}")
+        if (each := _lookups(graph, reader)) is not None:
+            lookups[graph.root] = each
     observed = _watched(graphs, jobs, progress) if watching else {}
-    progress(len(graphs), len(graphs), "")
+    progress(0, 0, "sizes and the graph")
+    files = measure(graphs)
     return Survey(
         tuple(os.path.abspath(path) for path in paths),
         store,
@@ -87,7 +91,7 @@ def _watched(graphs: Sequence[Graph], jobs: int, progress: Progress) -> dict[str
         waiting = {graph.root: pool.submit(watch, graph) for graph in graphs}
         found = {}
         for number, (root, future) in enumerate(waiting.items()):
-            progress(number, len(waiting), root)
+            progress(number, len(waiting), f"start of {root}")
             found[root] = future.result()
     return found
 

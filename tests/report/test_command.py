@@ -9,6 +9,9 @@ from report.conftest import World as Reported
 from support.schema import check
 from support.store import Store
 
+from nix_harden.graphing.graph import look
+from nix_harden.reporting.survey import survey
+
 
 def without(tools: tuple[str, ...], top: Path) -> dict[str, str]:
     """An environment where PATH leads to these tools alone."""
@@ -25,6 +28,17 @@ def test_a_page_says_in_one_sentence_what_it_found(world: Reported, tmp_path: Pa
     assert line.startswith("nix-harden: 3 of 7 ")
     assert "1 name leads to no file." in line
     assert (tmp_path / "page.html").read_text().startswith("<!doctype html>")
+
+
+def test_each_part_of_the_work_is_told_before_it_begins(world: Reported) -> None:
+    """A bar has something to say whatever takes long: of a report, and of the graph in it."""
+    told: list[str] = []
+    survey([str(world.app)], store=str(world.store.path), jobs=1, progress=lambda done, total, what: told.append(what))
+    parts = [str(world.app), f"lookups of {world.app}", f"start of {world.app}", "sizes and the graph"]
+    assert [each for each in dict.fromkeys(told) if each in parts] == parts
+    told.clear()
+    look([str(world.app)], store=str(world.store.path), progress=lambda done, total, what: told.append(what))
+    assert told[:2] == [f"ELF files below {world.app}", str(world.app)]
 
 
 def test_somewhere_it_must_go(world: Reported) -> None:
