@@ -95,8 +95,8 @@ def _add_fixup_store(commands: Commands) -> None:
 that it refers to is done; packages that refer to each other are hardened
 together. What a package refers to are its inputs: what its files, links and
 search paths name by their place in STORE. The store is STORE, whatever
-NIX_STORE says. A package that fails stays as it is, and the others go on; the
-worst failure decides the exit status.
+NIX_STORE says. Where a package fails the others go on; the worst failure decides
+the exit status.
 
 A store of Nix itself is refused: its packages are known by their contents.""",
         "--dry-run ./store",

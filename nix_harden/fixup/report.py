@@ -54,7 +54,7 @@ def total(done: "Sequence[Together]", settings: Settings) -> str:
     in_place = sum(each.written.in_place for each in done if each.written)
     words = f"{NAME}: {packages}, {without} without ELF files: {_bound(bound, settings)}"
     words += f"; {count(files, 'file', 'files')} written, {in_place} in place" if not settings.dry_run else ""
-    return words + (f"; {failed} failed and {'is' if failed == 1 else 'are'} as before" if failed else "")
+    return words + (f"; {failed} failed" if failed else "")
 
 
 def _contents(decisions: Sequence[Decision]) -> str:
