@@ -118,7 +118,7 @@ def test_what_runs_for_ever_is_ended_at_the_limit(
     app = store.package("app").program(
         "app", source.replace("IGNORES", str(int(stubborn))), rpath=[lib.parent, store.libc]
     )
-    run = whole(store, "--limit", "500ms", app, status=137 if stubborn else 143)
+    run = whole(store, "--limit", "5s", app, status=137 if stubborn else 143)
     assert run["late"]
     assert run["opened"] == [str(lib)]
 
