@@ -133,11 +133,10 @@ def _named(graph: Graph, binder: Binder) -> Iterator[tuple[tuple[int, int], str]
     for number, each in enumerate(objects[1:], 1):
         for name in each.strings:
             definers = binder.definers(name)
-            behind = next((other for other in definers if other > number), None)
-            if behind is not None and number not in definers:
-                # what it finds there is to stay there, and nothing else is to come between
+            if number not in definers:
+                # what it finds there is to stay there, or nothing, and nothing else is to come between
                 why = f"the one may ask for {os.fsdecode(name)} behind itself by RTLD_NEXT"
-                yield (number, behind), why
+                yield from (((number, other), why) for other in [other for other in definers if other > number][:1])
                 yield from (((other, number), why) for other in definers if other < number)
 
 

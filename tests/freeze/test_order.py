@@ -169,6 +169,20 @@ def test_what_a_library_finds_behind_itself_stays_there(store: Store) -> None:
     assert names.index("libcaller.so.1") < names.index("libheavy.so.1")
 
 
+def test_what_a_library_does_not_find_behind_itself_stays_before_it(store: Store) -> None:
+    """RTLD_NEXT that finds nothing goes on doing so: who defines the name lies before the caller, and may not come behind."""
+    finds = """
+        #define _GNU_SOURCE
+        #include <dlfcn.h>
+        int wrapped(void) { return dlsym(RTLD_NEXT, "hook") != 0; }"""
+    hook = library(store, "hook", "int hook(void) { return 1; }")
+    caller = library(store, "caller", finds + many("heavy"))
+    app = program(store, ["wrapped", "heavy"], [hook, caller])
+    assert run(app).out.startswith("0\n")
+    _, names, _ = proven(store, app)
+    assert names.index("libhook.so.1") < names.index("libcaller.so.1")
+
+
 def test_a_sanitizer_stays_the_first(store: Store) -> None:
     """It stops a program in which it is not."""
     package = store.compiler_runtimes()
