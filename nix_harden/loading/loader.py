@@ -447,7 +447,8 @@ class _Glibc(_Walk):
         """Load what a dlopen maps: the library, breadth first, and what is not there yet of what it needs (`dl_open_worker_begin`)."""
         for caller, name in opens:
             asker = next((each for each in (*self.chain, self.rtld) if each.index == caller), self.main)
-            target = self.load(asker, DLOPEN, name)
+            expanded = self.expanded(name, asker) if "/" in name else name
+            target = self.load(asker, DLOPEN, expanded or name)
             if target.found is not None:
                 self.load_all(target)
 
