@@ -233,13 +233,6 @@ answer the same. A program that cannot be frozen leads to exit status 1.""",
         action="store_true",
         help="print what the proven order gains, what holds each library in its place and which constructors change theirs; with no OUT, write nothing",
     )
-    sub.add_argument(
-        "--leave",
-        action="append",
-        default=[],
-        metavar="NAME",
-        help="a name that may go on being searched for, where the SONAME of its library is another",
-    )
     sub.add_argument("--json", action="store_true", help="print what was frozen as JSON")
     sub.add_argument(
         OBSERVE,

@@ -168,7 +168,6 @@ def freeze(arguments: "Namespace") -> int:
     order = frozen.Order(arguments.order)
     if arguments.closure is not None:
         for option, given in (
-            ("--leave", arguments.leave),
             ("--order", order is not frozen.Order.LOADER),
             ("--explain-order", arguments.explain_order),
         ):
@@ -192,7 +191,7 @@ def freeze(arguments: "Namespace") -> int:
                     arguments.program, arguments.output, arguments.closure, relative=arguments.relative, **options
                 )
             else:
-                done = run(arguments.program, arguments.output, order=order, leave=arguments.leave, **options)
+                done = run(arguments.program, arguments.output, order=order, **options)
         for line in frozen.text(done):
             _say(f"nix-harden: {line}")
         ordering, told = done.ordering, frozen.as_json(done)

@@ -9,12 +9,13 @@ The C library and its loader stay where they are: each works with the other of i
 Whether all this holds is walked by the loader's rules before anything is written.
 """
 
+import functools
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from nix_harden.errors import NotFrozen
-from nix_harden.freezing.lift import With, check_editable
+from nix_harden.freezing.lift import With, answered, check_editable, opens_others
 from nix_harden.freezing.opened import Call, Evidence
 from nix_harden.loading.loader import DLOPEN, NEEDED, Family, Found, Graph, How, Node, Reader, walk
 from nix_harden.model import Edit, Kind, Loadable, PathAction
@@ -45,7 +46,7 @@ class Plan:
     """The program's copy, the libraries' copies, and the libraries that stay where they are.
 
     `opens` are the calls of dlopen(3) as `loader.walk` takes them, by the names by which they find copies; `reached` are these
-    copies, by the places of the calls.
+    copies, by the places of the calls. `links` are symbolic links beside the copies, each with the copy to which it leads.
     """
 
     program: Copy
@@ -53,6 +54,7 @@ class Plan:
     stay: tuple[Node, ...]
     opens: tuple[tuple[int, str], ...]
     reached: Mapping[int, str] = field(default_factory=dict)
+    links: Mapping[str, str] = field(default_factory=dict)
 
 
 def stays(graph: Graph, node: Node) -> bool:
@@ -69,23 +71,30 @@ def _homes(graph: Graph) -> set[str]:
     return {os.path.dirname(real) for real in (graph.loader.real, *libc)}
 
 
-def make_plan(graph: Graph, calls: Sequence[Call], target: str, directory: str, relative: bool) -> Plan:
+def make_plan(
+    graph: Graph, calls: Sequence[Call], target: str, directory: str, *, relative: bool, reader: Reader
+) -> Plan:
     """The plan for the program to lie at `target` and the libraries in `directory`, both real paths.
 
     `graph` holds what `calls` load as well. Raises NotFrozen.
     """
     reached = _reached(graph, calls)
     where = {0: target} | _names(graph, _copied(graph, reached), directory)
-    layout = _Layout(graph, where, directory, relative, frozenset(calls[place].caller for place in reached))
+    _place_beside(graph, calls, reached, where, directory)
+    callers = frozenset(calls[place].caller for place in reached)
+    mentioned = _mentioned(graph, where, reader) if graph.loader.family is Family.GLIBC else {}
+    answers = _answers(graph, where, directory, bool(calls), mentioned)
+    layout = _Layout(graph, where, directory, relative, callers, answers)
     copies = [layout.copy(index) for index in where]
     opens = tuple(
-        (call.caller, os.path.basename(call.name) if place in reached else call.opens)
+        (call.caller, os.path.basename(call.name) if place in reached and not _beside(call) else call.opens)
         for place, call in enumerate(calls)
         if call.path is not None
     )
     there = {edge.target for edge in graph.edges if edge.target is not None}
     stay = tuple(node for index, node in enumerate(graph.nodes) if index in there and index not in where)
-    return Plan(copies[0], tuple(copies[1:]), stay, opens, {place: where[reached[place]] for place in reached})
+    made = {place: where[reached[place]] for place in reached}
+    return Plan(copies[0], tuple(copies[1:]), stay, opens, made, layout.links)
 
 
 def _target(graph: Graph, call: Call) -> int:
@@ -102,9 +111,103 @@ def _reached(graph: Graph, calls: Sequence[Call]) -> dict[int, int]:
         if call.path is None or stays(graph, graph.nodes[_target(graph, call)]):
             continue
         copied = _copied(graph, found)
-        by_name = "/" not in call.name and call.caller in (0, *copied)
+        by_name = ("/" not in call.name or _beside(call)) and call.caller in (0, *copied)
         if call.evidence is Evidence.ALSO or by_name:
             found[place] = _target(graph, call)
+    return found
+
+
+def _beside(call: Call) -> bool:
+    """Whether a call names a library by its place beside the object that calls: glibc's dlopen(3) expands `$ORIGIN`."""
+    return "/" in call.name and TOKEN.match(call.name) is not None
+
+
+def _place_beside(
+    graph: Graph, calls: Sequence[Call], reached: Mapping[int, int], where: dict[int, str], directory: str
+) -> None:
+    """Put what is named by its place beside a copy to that place, which has to be among the copies. Raises NotFrozen."""
+    for place, index in reached.items():
+        call = calls[place]
+        if not _beside(call):
+            continue
+        origin = os.path.dirname(where[call.caller])
+        path = os.path.normpath(_without_origin(call.name, origin))
+        if not path.startswith(f"{directory}/") or path in (each for other, each in where.items() if other != index):
+            problem = f"{graph.nodes[call.caller].path} opens {call.name}, which from its copy is {path}"
+            raise NotFrozen(
+                graph.root, problem, "say directories for OUT and --closure that lie to each other as before"
+            )
+        where[index] = path
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """The names that a copy answers beside its path: its SONAME, where that changes, and bare names that are asked for once more.
+
+    `asker` is the place of the object that asks for them, the first that has the library loaded.
+    """
+
+    soname: str | None
+    again: tuple[str, ...] = ()
+    asker: int = -1
+
+
+def _mentioned(graph: Graph, where: Mapping[int, str], reader: Reader) -> dict[int, list[str]]:
+    """By the places of libraries, other names in their directories that a copied object holds as strings and would open them by."""
+    known = answered(graph)
+    stems: dict[str, list[int]] = {}
+    for index in where:
+        stems.setdefault(_stem(graph.nodes[index].path), []).append(index)
+    found: dict[int, list[str]] = {}
+    for caller in where:
+        node = graph.nodes[caller]
+        for name in node.loadable.mentions if opens_others(node) else ():
+            for index in stems.get(_stem(name), ()) if name not in known else ():
+                other = graph.nodes[index]
+                seen = reader.open(os.path.join(os.path.dirname(other.path), name))
+                if not isinstance(seen, Found) or seen.real != other.real:
+                    continue
+                opened = walk(graph.root, graph.loader, reader, ((caller, name),))
+                call = next((edge for edge in opened.edges if edge.tag == DLOPEN), None) if opened is not None else None
+                if call is not None and call.target == index:
+                    found.setdefault(index, []).append(name)
+    return found
+
+
+def _stem(path: str) -> str:
+    return os.path.basename(path).partition(".so")[0]
+
+
+def _answers(
+    graph: Graph, where: Mapping[int, str], directory: str, calls: bool, mentioned: Mapping[int, Sequence[str]]
+) -> dict[int, _Answer]:
+    """By what each copy answers those that ask for its original, by each name that the original answered.
+
+    A SONAME is one name. Where libraries are opened, it is the path by which the original was named, if it was: hardened objects name it
+    so. Bare names that it does not answer are asked for beside the path, by the object that has the copy loaded: they are found
+    among the copies at once, and from then on answered. A library without SONAME gets the name by which it was asked for first.
+    """
+    found: dict[int, _Answer] = {}
+    if graph.loader.family is Family.MUSL:
+        return found
+    opens = calls or any(opens_others(graph.nodes[index]) for index in where)
+    taken = {path: index for index, path in where.items()}
+    for index in where:
+        node = graph.nodes[index]
+        edges = [edge for edge in graph.edges if edge.target == index]
+        asked = [edge for edge in edges if edge.tag == NEEDED and edge.source in where]
+        names = dict.fromkeys((*([node.object.soname] if node.object.soname else []), *(edge.name for edge in edges)))
+        bare, paths = [name for name in names if "/" not in name], [name for name in names if os.path.isabs(name)]
+        if not index or not asked:
+            continue
+        soname = node.object.soname or next(iter((*bare, *paths)), None)
+        if opens and paths:
+            soname = paths[0]
+            bare += [os.path.basename(path) for path in paths]
+        bare += mentioned.get(index, ())
+        again = [name for name in dict.fromkeys(bare) if name != soname] if opens else []
+        again = [name for name in again if taken.setdefault(os.path.join(directory, name), index) == index]
+        found[index] = _Answer(soname if soname != node.object.soname else None, tuple(again), asked[0].source)
     return found
 
 
@@ -139,13 +242,23 @@ def _names(graph: Graph, copied: Sequence[int], directory: str) -> dict[int, str
 
 @dataclass(frozen=True)
 class _Layout:
-    """Where each object goes, by its place in Graph.nodes, and how they are bound; `callers` are those that open copies, if any do."""
+    """Where each object goes, by its place in Graph.nodes, and how they are bound; `callers` are those that open copies, if any do.
+
+    `answers` are the names by which copies are found beside their paths.
+    """
 
     graph: Graph
     where: Mapping[int, str]
     directory: str
     relative: bool
     callers: frozenset[int]
+    answers: Mapping[int, _Answer]
+
+    @functools.cached_property
+    def links(self) -> Mapping[str, str]:
+        """Links beside the copies, for names under which none of them lies."""
+        named = ((os.path.join(self.directory, name), index) for index, a in self.answers.items() for name in a.again)
+        return {path: self.where[index] for path, index in named if self.where[index] != path}
 
     def copy(self, index: int) -> Copy:
         graph, node = self.graph, self.graph.nodes[index]
@@ -169,7 +282,7 @@ class _Layout:
         edit = Edit(
             (node.real,),
             node.object,
-            self.soname(index),
+            self.answers[index].soname if index in self.answers else None,
             tuple((old, new) for old, new in renamed.items() if old != new),
             action,
             search_path,
@@ -184,8 +297,10 @@ class _Layout:
         if target not in self.where:
             return [found.path]
         path = self.where[target]
+        answer = self.answers.get(target, _Answer(None))
+        again = answer.again if answer.asker == index else ()
         if not self.relative:
-            return [path]
+            return [*again, path]
         name = os.path.basename(path)
         if self.graph.loader.family is Family.MUSL:
             if sum(os.path.basename(each) == name for place, each in self.where.items() if place) > 1:
@@ -194,15 +309,8 @@ class _Layout:
             return [name]
         near = f"{_from(self.where[index], os.path.dirname(path))}/{name}"
         if text not in node.object.version_files:
-            return [near]
-        return [near, found.object.soname or self.soname(target) or text]
-
-    def soname(self, index: int) -> str | None:
-        """A SONAME for a library that has none: the bare name by which it is loaded, which answered until now who asked for it again."""
-        if not index or self.graph.nodes[index].object.soname is not None or self.graph.loader.family is Family.MUSL:
-            return None
-        names = (edge.name for edge in self.graph.edges if edge.target == index and edge.tag == NEEDED)
-        return next((name for name in names if "/" not in name), None)
+            return [*again, near]
+        return [near, *again, answer.soname or found.object.soname or text]
 
     def search_path(self, index: int) -> tuple[PathAction, str, bool]:
         """What becomes of an object's search path: `$ORIGIN` means the old directory, and the copies come first where it searches for them.
@@ -213,17 +321,23 @@ class _Layout:
         musl = self.graph.loader.family is Family.MUSL
         old, tag = own_text(node.object)
         origin = os.path.dirname(node.path)
-        text = TOKEN.sub(lambda match: origin if "ORIGIN" in match.groups() else match[0], old)
+        text = _without_origin(old, origin)
         if musl and "$" in text:
             text = ""  # void as a whole (search.MUSL_VOID)
-        opener = self.callers and (index in (0, *self.callers) or node.object.opens_libraries)
+        opener = (self.callers and index in (0, *self.callers)) or (self.callers and opens_others(node))
+        asks = any(answer.again and answer.asker == index for answer in self.answers.values())
         filters = any(tag != NEEDED for tag, _ in node.loadable.wants)
-        if opener or filters or (musl and self.relative):
+        if opener or asks or filters or (musl and self.relative):
             first = _from(self.where[index], self.directory) if self.relative else self.directory
             text = f"{first}:{text}" if text else first
         bare = node.object.runpath is None and node.object.rpath is None
         action = PathAction.KEEP if text == old else PathAction.SET
         return action, text, tag == "RPATH" and not (bare and index == 0)
+
+
+def _without_origin(text: str, directory: str) -> str:
+    """A string with the directory that `$ORIGIN` means in its place."""
+    return TOKEN.sub(lambda match: directory if "ORIGIN" in match.groups() else match[0], text)
 
 
 def _from(path: str, directory: str) -> str:
@@ -258,6 +372,7 @@ def walk_planned(graph: Graph, plan: Plan, reader: Reader) -> Graph:
         copy.path: Found((-1, copy.index), graph.nodes[copy.index].real, copy.loadable)
         for copy in (plan.program, *plan.libraries)
     }
+    files |= {link: files[path] for link, path in plan.links.items()}
     after = walk(plan.program.path, graph.loader, With(reader, files), plan.opens)
     assert after is not None
     return after
@@ -294,7 +409,7 @@ def refuse(graph: Graph, plan: Plan, after: Graph) -> None:
             continue
         bound = targets.get(edge.source, {})
         expected = bound.get(edge.name, old.get((edge.source, edge.name)))
-        by_search = edge.how.is_search and edge.name in bound and graph.loader.family is Family.GLIBC
+        by_search = edge.how.is_search and "/" in edge.name and graph.loader.family is Family.GLIBC
         if edge.target is None or edge.target != expected or by_search:
             place = after.nodes[edge.target].path if edge.target is not None else "nothing"
             problem = f"{edge.name} of {after.nodes[edge.source].path} would lead to {place}"
@@ -302,6 +417,15 @@ def refuse(graph: Graph, plan: Plan, after: Graph) -> None:
     made = [edge.target for edge in after.edges if edge.tag == DLOPEN]
     if made != [edge.target for edge in graph.edges if edge.tag == DLOPEN]:
         raise NotFrozen(graph.root, "a dlopen would lead to another file than before", _elsewhere(graph, plan))
+
+
+def unanswered(graph: Graph, plan: Plan, after: Graph) -> tuple[tuple[str, str], ...]:
+    """The names that originals answered and no copy does, with the originals: what is opened later and asks so loads the original too."""
+    opens = any(opens_others(graph.nodes[copy.index]) for copy in (plan.program, *plan.libraries))
+    if not opens or graph.loader.family is Family.MUSL:
+        return ()
+    now = answered(after)
+    return tuple((name, real) for name, real in answered(graph).items() if now.get(name) != real)
 
 
 def _elsewhere(graph: Graph, plan: Plan) -> str:

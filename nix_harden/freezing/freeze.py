@@ -14,15 +14,15 @@ import os
 import re
 import stat
 import tempfile
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from nix_harden.elf import read_symbols
 from nix_harden.errors import NotFrozen, ReadError, UsageError
 from nix_harden.fixup.write import write_copy
 from nix_harden.freezing import closure as copying
 from nix_harden.freezing import lift, opened
-from nix_harden.freezing.copies import check_directory, written
-from nix_harden.freezing.frozen import Closure, Compared, Frozen, Opened, Order
+from nix_harden.freezing.copies import check_directory, check_parent, made_directory, written
+from nix_harden.freezing.frozen import Closure, Compared, Frozen, Opened, Order, Searched
 from nix_harden.freezing.opened import Call, Evidence, Observed
 from nix_harden.freezing.ordering import INSTEAD, Ordering, sort
 from nix_harden.freezing.symbols import KINDS, Symbols
@@ -50,7 +50,6 @@ def freeze(
     out: str | None,
     *,
     order: Order = Order.LOADER,
-    leave: Collection[str] = (),
     also: Sequence[str] = (),
     observed: Sequence[Observed] = (),
     settings: Settings | None = None,
@@ -60,7 +59,7 @@ def freeze(
     Without `out` it takes the program's own place, for a wrapper that of the program which it starts.
 
     `order` is that in which it names them: the loader's own, or one in which symbol lookup passes fewer libraries and, as is proven,
-    binds the same. `leave` are names that may go on being searched for, where no SONAME answers them. `also` are libraries, by
+    binds the same. `also` are libraries, by
     path or name, that the program opens as it runs, and `observed` is what `observe` saw: they are found as before, and listed.
     Raises NotFrozen where that cannot be done, UsageError, ReadError and WriteError; nothing was written then, and what was at `out`
     before is as it was. A file at `out` is replaced.
@@ -78,19 +77,35 @@ def freeze(
         names = tuple(names[number - 1] for number in ordering.order)
     edit = lift.edit(graph, names)
     lifted = lift.walk_lifted(graph, edit, reader)
-    lift.refuse(graph, lifted, leave, ELSE)
+    lift.refuse(graph, lifted, ELSE, in_order=order is Order.LOADER)
     more, calls = opened.collect(graph, also, observed, reader)
     for call in calls:
         if call.evidence is Evidence.ALSO and "/" in call.name:
             edit = lift.reach(graph, edit, call.name, reader)
     after = lift.walk_lifted(graph, edit, reader, lift.moved(opened.opens(calls), graph, lifted))
     lift.check_opened(more, after, ELSE)
+    _check_overwritten(target, more, out)
     compared: list[Compared] = []
-    size = write_copy(edit, target, settings, lambda copy: compared.append(compare(graph, after, copy)))
+    with made_directory(os.path.dirname(target)):
+        size = write_copy(edit, target, settings, lambda copy: compared.append(compare(graph, after, copy)))
     variants = tuple(name for name in names if VARIANT in name)
     told = _opened(more, calls, {})
+    still = tuple(Searched(*each) for each in lift.searched(lifted))
+    later = len(set(lift.searched(after))) - len(still)
     return Frozen(
-        os.path.abspath(program), source, target, order, names, variants, size, compared[0], told, None, ordering
+        os.path.abspath(program),
+        source,
+        target,
+        order,
+        names,
+        variants,
+        size,
+        compared[0],
+        told,
+        None,
+        ordering,
+        still,
+        later,
     )
 
 
@@ -137,14 +152,19 @@ def freeze_closure(
     graph = closure(source, reader)
     lift.check(graph)
     more, calls = opened.collect(graph, also, observed, reader)
-    plan = copying.make_plan(more, calls, target, directory, relative)
+    plan = copying.make_plan(more, calls, target, directory, relative=relative, reader=reader)
     if target in {copy.path for copy in plan.libraries}:
         raise UsageError("--output", f"{target} is where a library goes; say another name")
     after = copying.walk_planned(more, plan, reader)
     copying.refuse(more, plan, after)
+    _check_overwritten(target, more, out)
     was = {copy.path: more.nodes[copy.index].path for copy in plan.libraries}
     compared: list[Compared] = []
-    with written(plan.libraries, directory, settings) as copied:
+    with (
+        made_directory(os.path.dirname(directory)),
+        made_directory(os.path.dirname(target)),
+        written(plan.libraries, plan.links, directory, settings) as copied,
+    ):
         size = write_copy(
             plan.program.edit, target, settings, lambda copy: compared.append(compare(graph, after, copy, was))
         )
@@ -158,6 +178,7 @@ def freeze_closure(
         tuple(node.path for node in plan.stay),
         copied,
         _openers(more, plan) if graph.loader.family is Family.MUSL else (),
+        copying.unanswered(more, plan, after),
     )
     return Frozen(
         os.path.abspath(program), source, target, Order.LOADER, libraries, variants, size, compared[0], told, made
@@ -219,9 +240,15 @@ def _target(out: str) -> str:
         raise UsageError("--output", f"{out} is a directory; say the name of a file in it")
     if os.path.lexists(out) and not stat.S_ISREG(os.lstat(out).st_mode) and not os.path.islink(out):
         raise UsageError("--output", f"{out} is there and no file; say another name")
-    if not os.path.isdir(os.path.dirname(out)):
-        raise UsageError("--output", f"{os.path.dirname(out)} is no directory; make it first")
+    check_parent(out, "--output")
     return out
+
+
+def _check_overwritten(target: str, graph: Graph, out: str | None) -> None:
+    """Refuse to write over what the program, or its copy, loads."""
+    real = os.path.realpath(target)
+    if out is not None and (real == graph.loader.real or real in {node.real for node in graph.nodes[1:]}):
+        raise UsageError("--output", f"{target} is a library that {graph.root} loads; say another name")
 
 
 def follow(program: str) -> str:

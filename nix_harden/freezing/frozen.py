@@ -7,6 +7,7 @@ from typing import Any
 
 from nix_harden.freezing import explained
 from nix_harden.freezing.ordering import Ordering
+from nix_harden.words import count
 
 
 class Order(enum.Enum):
@@ -48,7 +49,8 @@ class Opened:
 class Closure:
     """The copies of a program's libraries: pairs of what was copied and the copy, and the libraries that stay where they are.
 
-    `size` is in bytes. `openers` are the objects that open libraries, where the loader compares no SONAMEs.
+    `size` is in bytes. `openers` are the objects that open libraries, where the loader compares no SONAMEs. `unanswered` are names that
+    originals answered and no copy does, with these originals.
     """
 
     directory: str
@@ -57,6 +59,16 @@ class Closure:
     stay: tuple[str, ...]
     size: int
     openers: tuple[str, ...]
+    unanswered: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Searched:
+    """A name for which the loader of a lifted program still searches, who needs it, and the library to which it leads."""
+
+    name: str
+    by: str
+    path: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +77,8 @@ class Frozen:
 
     `program` is what was asked for and `source` the file that was frozen, which differ for a wrapper; `libraries` are what `path`
     names, in its order, which `ordering` explains where it is proven; `size` is that of `path` in bytes. `opened` are the libraries
-    that it is known to open as it runs.
+    that it is known to open as it runs; `searched` is what is searched for before it begins, and `searched_later` how many names what
+    it opens goes on searching for.
     """
 
     program: str
@@ -79,6 +92,8 @@ class Frozen:
     opened: tuple[Opened, ...] = ()
     closure: Closure | None = None
     ordering: Ordering | None = None
+    searched: tuple[Searched, ...] = ()
+    searched_later: int = 0
 
 
 def text(frozen: Frozen) -> Iterator[str]:
@@ -95,6 +110,13 @@ def text(frozen: Frozen) -> Iterator[str]:
     if frozen.closure is not None:
         yield from _closure(frozen, frozen.closure)
         return
+    for name in frozen.searched:
+        yield (
+            f"{name.by} goes on searching for {name.name}, which is not the SONAME of {name.path}; --closure DIR binds it"
+        )
+    if frozen.searched_later:
+        names = count(frozen.searched_later, "name", "names")
+        yield f"what {frozen.path} opens goes on searching for {names} by itself"
     order = "the loader's order" if frozen.order is Order.LOADER else "a proven order"
     yield f"{frozen.path}: {len(frozen.libraries)} libraries by path in {order}, {frozen.size} bytes; {_compared(frozen.compared)}"
     if frozen.ordering is not None:
@@ -114,6 +136,11 @@ def _closure(frozen: Frozen, closure: Closure) -> Iterator[str]:
         yield (
             f"warning: {path} opens libraries, and musl compares no SONAMEs: what it opens by a path and needs a copied library by its "
             "bare name loads the original beside the copy; --also copies it as well"
+        )
+    for name, path in closure.unanswered:
+        yield (
+            f"warning: no copy answers the name {name} of {path}: what is opened by its path and needs that name loads the original "
+            "beside the copy; --also copies it as well"
         )
     if closure.relative:
         yield f"{frozen.path} needs at their places, wherever it lies: its loader, {', '.join(closure.stay)}"
@@ -146,6 +173,8 @@ def as_json(frozen: Frozen) -> dict[str, Any]:
         "ordering": None if frozen.ordering is None else explained.as_json(frozen.ordering),
         "opened": [asdict(each) for each in frozen.opened],
         "closure": _closure_as_json(frozen.closure) if frozen.closure is not None else None,
+        "searched": [asdict(each) for each in frozen.searched],
+        "searched_later": frozen.searched_later,
     }
 
 
@@ -156,4 +185,5 @@ def _closure_as_json(closure: Closure) -> dict[str, Any]:
         "copies": [{"path": old, "copy": new} for old, new in closure.copies],
         "stay": list(closure.stay),
         "size": closure.size,
+        "unanswered": [{"name": name, "path": path} for name, path in closure.unanswered],
     }

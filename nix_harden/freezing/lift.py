@@ -7,13 +7,15 @@ graph of the lifted program, by the same rules as the first, says which name wou
 """
 
 import os
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from nix_harden.errors import NotFrozen
 from nix_harden.loading.loader import DLOPEN, NEEDED, Family, Found, Graph, How, Node, Reader, Seen, walk
 from nix_harden.model import Edit, PathAction
+from nix_harden.names import LIBC, LOADERS
 from nix_harden.search import TOKEN, own_text
+from nix_harden.settings import matches
 
 MAKE_IT_START = "make the program start first, which nix-harden audit may help with"
 
@@ -95,10 +97,44 @@ def check_opened(graph: Graph, after: Graph, advice: str) -> None:
 def names(graph: Graph) -> tuple[str, ...]:
     """What the lifted program needs, in the order of loading: each library by the path under which it was opened.
 
-    The loader itself is there before any name is looked up, under whichever path it was started, and keeps its bare name.
+    The loader itself is there before any name is looked up, under whichever path it was started, and keeps its bare name; so do
+    those that are `known`.
     """
     own = {edge.target for edge in graph.edges if edge.how is How.LIBC}
-    return tuple(node.name if index in own else node.path for index, node in enumerate(graph.nodes[1:], 1))
+    kept = known(graph)
+    return tuple(
+        node.name if index in own or (node.by == 0 and node.name in kept) else node.path
+        for index, node in enumerate(graph.nodes[1:], 1)
+    )
+
+
+def known(graph: Graph) -> frozenset[str]:
+    """The bare names that the program alone makes known: no SONAME answers them, and others ask for them, or may when they are opened."""
+    others = {edge.name for edge in graph.edges if edge.source}
+    opens = any(opens_others(node) for node in graph.nodes)
+    return frozenset(
+        edge.name
+        for edge in graph.edges
+        if edge.source == 0 and edge.target is not None and edge.how.is_search and (opens or edge.name in others)
+        if graph.nodes[edge.target].object.soname != edge.name
+    )
+
+
+def opens_others(node: Node) -> bool:
+    """Whether an object opens libraries, the C library left out: what it opens is its own affair."""
+    return node.object.opens_libraries and not matches((*LIBC, *LOADERS), os.path.basename(node.path))
+
+
+def answered(graph: Graph) -> dict[str, str]:
+    """Each name, bare or a path, that a loaded object answers, as its SONAME or because it was asked for by it, and the object's file."""
+    found: dict[str, str] = {}
+    for edge in graph.edges:
+        if edge.target is not None and edge.tag != DLOPEN:
+            found.setdefault(edge.name, graph.nodes[edge.target].real)
+    for node in graph.nodes[1:]:
+        if node.object.soname is not None:
+            found.setdefault(node.object.soname, node.real)
+    return found
 
 
 def edit(graph: Graph, order: Sequence[str]) -> Edit:
@@ -112,11 +148,16 @@ def edit(graph: Graph, order: Sequence[str]) -> Edit:
     if len(wants) != len(edges):
         raise NotFrozen(graph.root, "it needs a name that the loader passes over", "take the empty NEEDED out of it")
     places = names(graph)
-    needed = {text: places[edge.target - 1] for text, edge in zip(wants, edges, strict=True) if edge.target is not None}
+    kept = known(graph)
+    needed = {
+        text: edge.name if edge.name in kept else places[edge.target - 1]
+        for text, edge in zip(wants, edges, strict=True)
+        if edge.target is not None
+    }
     text, tag = own_text(root.object)
     fixed = TOKEN.sub(lambda match: os.path.dirname(graph.root) if "ORIGIN" in match.groups() else match[0], text)
     renamed = [needed[text] for text in wants]
-    again = [name for place, name in enumerate(renamed) if name in renamed[:place]]
+    again = [name for place, name in enumerate(renamed) if name in renamed[:place] or name not in order]
     return Edit(
         (graph.root,),
         root.object,
@@ -167,10 +208,10 @@ class With:
         return self.reader.writable_at(path)
 
 
-def refuse(graph: Graph, after: Graph, leave: Collection[str], advice: str) -> None:
-    """Raise NotFrozen with what keeps the lifted program from loading the same files without a search.
+def refuse(graph: Graph, after: Graph, advice: str, *, in_order: bool) -> None:
+    """Raise NotFrozen where the lifted program would not load the same files, or would search for a name that was answered before.
 
-    The names in `leave` may be searched for, as long as that leads to the same files.
+    `in_order` says that it has to load them in the same order.
     """
     if graph.loader.family is not Family.GLIBC:
         problem = (
@@ -185,28 +226,40 @@ def refuse(graph: Graph, after: Graph, leave: Collection[str], advice: str) -> N
         if not os.path.isabs(node.path):
             problem = f"{node.path} was found in the current directory, which is another at each start"
             raise NotFrozen(graph.root, problem, "take the empty or relative entries out of the search paths")
-    targets = {
-        (graph.nodes[edge.source].path, edge.name): graph.nodes[edge.target]
+    edges = {
+        (graph.nodes[edge.source].path, edge.name): (edge.how, graph.nodes[edge.target])
         for edge in graph.edges
         if edge.target is not None
     }
     for edge in after.edges:
         asker = after.nodes[edge.source].path
-        if edge.source == 0 or (asker, edge.name) not in targets:
+        if (asker, edge.name) not in edges:
             continue
-        was = targets[asker, edge.name]
-        if edge.how.is_search and edge.name not in leave:
-            problem = _unmatched(edge.name, asker, was)
-            raise NotFrozen(graph.root, problem, f"let it be searched for with --leave {edge.name}, or {advice}")
+        how, was = edges[asker, edge.name]
+        if edge.how.is_search and not how.is_search:
+            problem = (
+                f"{edge.name}, which {asker} needs, is answered by what is loaded already, and would be searched for"
+            )
+            raise NotFrozen(graph.root, problem, advice)
         if edge.target is None or after.nodes[edge.target].real != was.real:
             other = after.nodes[edge.target].path if edge.target is not None else "nothing"
             problem = f"{other} and {was.path} both bear {edge.name}, and {asker}, which needs the second, would get the first"
             raise NotFrozen(graph.root, problem, advice)
-    if after.refusal or after.unmatched or {node.path for node in after.nodes} != {node.path for node in graph.nodes}:
-        raise NotFrozen(graph.root, "the lifted program would not load the same files", advice)
+    was_loaded, loaded = ([node.path for node in each.nodes] for each in (graph, after))
+    if after.refusal or after.unmatched or sorted(loaded) != sorted(was_loaded) or (in_order and loaded != was_loaded):
+        raise NotFrozen(graph.root, "the lifted program would not load the same files in the same order", advice)
+    if any(opens_others(node) for node in graph.nodes):
+        now = answered(after)
+        for name, real in answered(graph).items():
+            if "/" not in name and now.get(name) != real:
+                problem = f"{name}, which {real} answers to whoever asks for it later, would be answered by {now.get(name, 'nothing')}"
+                raise NotFrozen(graph.root, problem, advice)
 
 
-def _unmatched(name: str, asker: str, target: Node) -> str:
-    soname = target.object.soname
-    bears = f"bears the SONAME {soname}" if soname is not None else "bears no SONAME"
-    return f"{target.path} {bears}, so that {name}, as {asker} names it, would be searched for"
+def searched(graph: Graph) -> Iterator[tuple[str, str, str]]:
+    """What the loader still searches for: each name with who needs it and the library to which it leads, each name once."""
+    seen: set[str] = set()
+    for edge in graph.edges:
+        if edge.how.is_search and edge.tag == NEEDED and edge.target is not None and edge.name not in seen:
+            seen.add(edge.name)
+            yield edge.name, graph.nodes[edge.source].path, graph.nodes[edge.target].path

@@ -54,14 +54,13 @@ class Way(enum.Enum):
 class Real:
     """A program of a Debian package: its path, what it starts with to end at once, and a piece of work, whose output is compared.
 
-    `leave` are names that the lift may leave. `%` in a word stands for the store path of the package.
+    `%` in a word stands for the store path of the package.
     """
 
     package: str
     path: str
     ends: Sequence[str]
     works: Sequence[str]
-    leave: Sequence[str] = ()
 
 
 PROGRAMS = {
@@ -74,9 +73,8 @@ PROGRAMS = {
         "bin/ffmpeg",
         ("-version",),
         ("-v", "error", "-f", "lavfi", "-i", "testsrc=duration=0.2:size=64x64", "-f", "rawvideo", "-"),
-        ("libsndio.so.7.0",),
     ),
-    "mpv": Real("mpv", "bin/mpv", ("--version",), ("--no-config", "--vo=help"), ("libsndio.so.7.0",)),
+    "mpv": Real("mpv", "bin/mpv", ("--version",), ("--no-config", "--vo=help")),
 }
 
 
@@ -127,7 +125,7 @@ def main() -> int:
 def measure(real: Real, store: debstore.Store, top: Path, rounds: int) -> Mapping[Way, Row]:
     package = store.path(real.package)
     program = (package / real.path).resolve()
-    frozen = {way: freeze(way, program, top / way.name.lower(), real.leave) for way in Way}
+    frozen = {way: freeze(way, program, top / way.name.lower()) for way in Way}
     works = [word.replace("%", str(package)) for word in real.works]
     programs = {way: Program(each.path, real.ends, ()) for way, each in frozen.items()}
     said = {way: output(each.path, works) for way, each in frozen.items()}
@@ -151,7 +149,7 @@ def measure(real: Real, store: debstore.Store, top: Path, rounds: int) -> Mappin
     }
 
 
-def freeze(way: Way, program: Path, top: Path, leave: Sequence[str]) -> Frozen:
+def freeze(way: Way, program: Path, top: Path) -> Frozen:
     """Freeze a program into a new directory, which is moved where it can be."""
     if way is Way.BEFORE:
         return Frozen(program)
@@ -160,9 +158,7 @@ def freeze(way: Way, program: Path, top: Path, leave: Sequence[str]) -> Frozen:
     words: list[str | Path] = ["-m", "nix_harden", "freeze", program, "-o", out]
     if way is Way.SHRINKWRAP:
         words = [SHRINKWRAP, program, out]
-    elif way is Way.LIFT:
-        words += [word for name in leave for word in ("--leave", name)]
-    else:
+    elif way is not Way.LIFT:
         words += ["--closure", top / "lib", *(["--relative"] if way is Way.RELATIVE else [])]
     begin = time.perf_counter()
     done = subprocess.run([sys.executable, *words], capture_output=True, text=True, check=False)

@@ -78,16 +78,12 @@ def synthetic(top: Path, template: Path, count: int) -> Mapping[Way, Bound]:
 
 @dataclass(frozen=True)
 class Real:
-    """A Debian program: its package, its path there, what it is run with, and the names that a lift may leave.
-
-    Names are left where one library names another otherwise than that one's SONAME.
-    """
+    """A Debian program: its package, its path there, and what it is run with."""
 
     package: str
     path: str
     ends: Sequence[str]
     waits: Sequence[str]
-    leave: Sequence[str] = ()
 
 
 REAL = {
@@ -96,7 +92,6 @@ REAL = {
         "bin/ffmpeg",
         ("-version",),
         ("-loglevel", "quiet", "-f", "s16le", "-i", "pipe:0", "-f", "null", "-"),
-        ("libsndio.so.7.0",),
     ),
     "convert": Real("imagemagick-6.q16", "bin/convert-im6.q16", ("-version",), ("-", "null:")),
     "git": Real("git", "bin/git", ("--version",), ("hash-object", "--stdin")),
@@ -132,8 +127,8 @@ def real(top: Path, names: Sequence[str]) -> Mapping[str, Mapping[Way, Bound]]:
         for way in (Way.SEARCHING, Way.SONAME, Way.PATCHELF, Way.IN_PLACE):
             path = debstore.load(places[way]).path(each.package) / each.path
             ways[way] = Bound(Program(path.resolve(), each.ends, each.waits), seconds[way])
-        ways[Way.LIFTED] = lift(ways[Way.SEARCHING], "loader", each.leave)
-        ways[Way.PROVEN] = lift(ways[Way.SEARCHING], "proven", each.leave)
+        ways[Way.LIFTED] = lift(ways[Way.SEARCHING], "loader")
+        ways[Way.PROVEN] = lift(ways[Way.SEARCHING], "proven")
     return found
 
 
@@ -150,15 +145,14 @@ def harden(way: Way, store: Path, words: Sequence[str]) -> float:
     return seconds
 
 
-def lift(searching: Bound, order: str, leave: Sequence[str] = ()) -> Bound:
+def lift(searching: Bound, order: str) -> Bound:
     """A copy of the unhardened program beside it that names all that it loads, in an order of freeze --order."""
     program = searching.program
     path = program.path.parent / order / program.path.name  # git is another program under another name
     path.parent.mkdir()
-    options = ["--order", order, *(word for name in leave for word in ("--leave", name))]
     begin = time.perf_counter()
     done = subprocess.run(
-        [sys.executable, "-m", "nix_harden", "freeze", program.path, "-o", path, *options],
+        [sys.executable, "-m", "nix_harden", "freeze", program.path, "-o", path, "--order", order],
         capture_output=True,
         text=True,
         check=False,

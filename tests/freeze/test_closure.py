@@ -149,7 +149,6 @@ def test_a_library_without_soname(store: Store, relative: bool) -> None:
     a = store.package("a").library("liba.so.1", function("a", 1, ["x"]), needs=[x])
     flags = ["-Wl,--allow-shlib-undefined"]
     program = store.package("app").program("app", prints("a"), needs=[a], flags=flags)
-    assert "use --closure DIR" in refused(store, program)
     out = bundle(store, program, relative=relative)
     assert copies(out) == ["liba.so.1", "libx.so"]
     assert names(out.parents[1] / "lib" / "libx.so").soname == "libx.so"
@@ -291,16 +290,38 @@ def test_an_empty_directory_is_filled_and_keeps_its_mode(store: Store, wide: Pat
     ("options", "words"),
     [
         (["--relative"], "--relative: is for the copies"),
-        (["--closure", "lib", "--leave", "libx.so"], "--leave: is for --lift"),
-        (["--closure", "no/such/place"], "is no directory"),
+        (["--closure", "lib", "--order", "proven"], "--order: is for --lift"),
+        (["--closure", "app/lib"], "app is no directory, and"),
         (["--closure", "app"], "is there and no directory"),
     ],
 )
 def test_options_that_make_no_sense(store: Store, wide: Path, options: list[str], words: str) -> None:
     (store.path / "app").write_text("old")
-    places = [str(store.path / each) if each in ("lib", "no/such/place", "app") else each for each in options]
+    places = [str(store.path / each) if each in ("lib", "app/lib", "app") else each for each in options]
     assert words in freeze(store, wide, store.path / "app", *places, status=2).err
     assert (store.path / "app").read_text() == "old"
+
+
+@pytest.mark.parametrize("sign", [":", "\n", "$"])
+def test_a_directory_that_no_search_path_can_hold(store: Store, wide: Path, sign: str) -> None:
+    """It would be read as two directories, or as a token."""
+    directory = store.path / f"a{sign}b"
+    assert "in it, which a search path cannot hold; say another directory" in (
+        freeze(store, wide, store.path / "app", "--closure", directory / "lib", status=2).err
+    )
+    assert not directory.exists()
+
+
+def test_directories_are_made(store: Store, wide: Path) -> None:
+    """Those of the program and of the copies, and gone again where nothing is written."""
+    top = store.path / "one" / "two"
+    freeze(store, wide, top / "bin" / "app", "--closure", top / "lib")
+    assert run(top / "bin" / "app").said == run(wide).said
+    with wide.open("ab") as file:
+        file.write(b"payload")
+    other = store.path / "other"
+    freeze(store, wide, other / "bin" / "app", "--closure", other / "lib", status=1)
+    assert not other.exists()
 
 
 def test_lift_and_closure_exclude_each_other(store: Store, wide: Path) -> None:

@@ -153,18 +153,45 @@ def test_another_machine(store: Store) -> None:
     assert run(out).said == (0, "3\n", "")
 
 
-def test_a_name_that_no_soname_answers_may_be_left(store: Store) -> None:
-    """--leave NAME: it is searched for as before, and leads to the same file."""
+def test_a_name_that_no_soname_answers_is_searched_for_as_before(store: Store) -> None:
+    """It leads to the same file, and the log and --json say who searches for what."""
     package = store.package("odd")
     odd = package.library("libodd.so.1", function("odd", 4), links=["libodd.so.1.0"])
     a = store.package("a").library("liba.so.1", function("a", 1, ["odd"]), needs=[odd])
     patchelf("--replace-needed", "libodd.so.1", "libodd.so.1.0", a)
     program = store.package("app").program("app", prints("a"), needs=[a], flags=["-Wl,--allow-shlib-undefined"])
     out = store.path / "out"
-    assert "libodd.so.1.0" in freeze(store, program, out, status=1).err
-    freeze(store, program, out, "--leave", "libodd.so.1.0")
+    done = freeze(store, program, out, "--json")
+    path = f"{odd.parent}/libodd.so.1.0"
+    words = f"{a} goes on searching for libodd.so.1.0, which is not the SONAME of {path}; --closure DIR binds it"
+    assert words in done.err
+    assert check("freeze", done.out)["searched"] == [{"name": "libodd.so.1.0", "by": str(a), "path": path}]
     assert run(out).said == (0, "5\n", "")
     assert listing(out) == listing(program)
+
+
+def test_a_name_that_only_the_program_makes_known_stays(store: Store) -> None:
+    """No SONAME answers it, and what is loaded with the program or opened later may have no search path of its own."""
+    x = store.package("x").plugin("libx.so", function("x", 1))
+    plugin = store.package("p").plugin("p.so", function("p", 1, ["x"]), needs=[x], rpath=[])
+    b = store.package("b").library("libb.so.1", function("b", 1, ["x"]), needs=[x], rpath=[])
+    opened = store.package("one").program("app", opens(str(plugin), "p", calls=["x"]), needs=[x])
+    loaded = store.package("two").program("app", prints("x", "b"), needs=[x, b])
+    for number, program in enumerate((opened, loaded)):
+        out = store.path / f"out{number}"
+        freeze(store, program, out)
+        assert run(out).said == run(program).said
+        assert run(out).status == 0
+        assert names(out).needed[0] == "libx.so"
+
+
+def test_what_plugins_search_for_is_counted(store: Store) -> None:
+    q = store.package("q").library("libq.so.1", function("q", 1))
+    plugin = store.package("p").plugin("p.so", function("p", 1, ["q"]), needs=[q])
+    a = store.package("a").library("liba.so.1", function("a", 1))
+    program = store.package("app").program("app", opens(str(plugin), "p", calls=["a"]), needs=[a])
+    done = freeze(store, program, store.path / "out", "--observe")
+    assert f"what {store.path / 'out'} opens goes on searching for 1 name by itself" in done.err
 
 
 def test_two_files_of_one_soname(store: Store) -> None:

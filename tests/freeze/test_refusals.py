@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from freeze.helpers import freeze, refused
+from freeze.helpers import freeze, refused, run
 from support.source import function, prints
 from support.store import Store, patchelf
 
@@ -72,14 +72,14 @@ def test_a_name_that_the_soname_of_another_file_answers(store: Store) -> None:
     assert f"{two} and {one} both bear libx.so.1, and {b}, which needs the second, would get the first" in line
 
 
-def test_a_library_without_soname(store: Store) -> None:
-    """Nothing but a search answers its bare name."""
-    x = store.package("x").plugin("libx.so", function("x", 1))
-    a = store.package("a").library("liba.so.1", function("a", 1, ["x"]), needs=[x])
-    line = refused(
-        store, store.package("app").program("app", prints("a"), needs=[a], flags=["-Wl,--allow-shlib-undefined"])
-    )
-    assert f"{x} bears no SONAME, so that libx.so, as {a} names it, would be searched for" in line
+def test_a_place_that_is_a_library_of_the_program(store: Store, program: Path) -> None:
+    """Neither the program nor its copy could start; the same by a link and for the loader."""
+    lib = store.package("a").lib / "liba.so.1"
+    link = store.path / "link"
+    link.symlink_to(lib.parent)
+    for out in (lib, link / "liba.so.1", store.libc / "libc.so.6", store.loader):
+        assert f"{out} is a library that {program} loads" in freeze(store, program, out, status=2).err
+    assert run(program).out == "1\n"
 
 
 @pytest.mark.parametrize("flag", ["-f", "-F"])
@@ -112,10 +112,10 @@ def test_a_library_of_the_current_directory(store: Store) -> None:
 
 
 def test_places_that_are_no_place_for_a_file(store: Store, program: Path) -> None:
-    """Usage errors: a directory, a directory that is not there, a device."""
+    """Usage errors: a directory, a place below a file, a device."""
     for out, word in (
         (store.path, "is a directory"),
-        (store.path / "no" / "out", "is no directory"),
+        (program / "out", "is no directory"),
         (Path("/dev/null"), "no file"),
     ):
         assert word in freeze(store, program, out, status=2).err

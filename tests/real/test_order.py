@@ -15,11 +15,11 @@ pytestmark = pytest.mark.xdist_group("debian order")
 
 # Of each program its package, its path there, what it is run with, and the names that no SONAME answers.
 PROGRAMS = {
-    "ffmpeg": ("ffmpeg", "bin/ffmpeg", "-version", "libsndio.so.7.0"),
-    "convert": ("imagemagick-6.q16", "bin/convert-im6.q16", "-version", ""),
-    "git": ("git", "bin/git", "--version", ""),
-    "curl": ("curl", "bin/curl", "--version", ""),
-    "python": ("python3.11-minimal", "bin/python3.11", "--version", ""),
+    "ffmpeg": ("ffmpeg", "bin/ffmpeg", "-version"),
+    "convert": ("imagemagick-6.q16", "bin/convert-im6.q16", "-version"),
+    "git": ("git", "bin/git", "--version"),
+    "curl": ("curl", "bin/curl", "--version"),
+    "python": ("python3.11-minimal", "bin/python3.11", "--version"),
 }
 
 
@@ -41,7 +41,7 @@ def test_each_lookup_is_bound_as_the_loader_binds_it(debian: debstore.Store, nam
 
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_in_a_proven_order_it_binds_and_says_the_same(debian: debstore.Store, tmp_path: Path, name: str) -> None:
-    package, path, argument, left = PROGRAMS[name]
+    package, path, argument = PROGRAMS[name]
     program, out = debian.path(package) / path, tmp_path / "out" / name
     out.parent.mkdir()
     words: list[str | Path] = [
@@ -52,7 +52,6 @@ def test_in_a_proven_order_it_binds_and_says_the_same(debian: debstore.Store, tm
         "--order",
         "proven",
         "--json",
-        *(["--leave", left] if left else []),
     ]
     told = json.loads(Store(debian.directory, debian.path("libc6")).call(*words).out)
     assert told["bindings_compared"] > 300
