@@ -159,6 +159,7 @@ def freeze_closure(
     copying.refuse(more, plan, after)
     _check_overwritten(target, more, out)
     was = {copy.path: more.nodes[copy.index].path for copy in plan.libraries}
+    linked = {link: was[path] for link, path in plan.links.items()}
     compared: list[Compared] = []
     with (
         made_directory(os.path.dirname(directory)),
@@ -166,7 +167,7 @@ def freeze_closure(
         written(plan.libraries, plan.links, directory, settings) as copied,
     ):
         size = write_copy(
-            plan.program.edit, target, settings, lambda copy: compared.append(compare(graph, after, copy, was))
+            plan.program.edit, target, settings, lambda copy: compared.append(compare(graph, after, copy, was | linked))
         )
     libraries = plan.program.edit.needed_after
     variants = tuple(path for path in was.values() if VARIANT in path)
