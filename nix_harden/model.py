@@ -124,7 +124,8 @@ class Candidate:
     `path` is where the search found it, `real` that path with every symbolic link followed, and `bound` the name
     to bind: the file's own directory with the name that was asked for, where that entry is the same file.
     `stub` says that no entry beside the file bears its SONAME, so that the loader cannot ever have been meant to find it;
-    `variants` says that a glibc-hwcaps or legacy capability directory beside `path` holds the same name.
+    `variants` says that a glibc-hwcaps or legacy capability directory beside `path` holds the same name;
+    `dispatcher` that it looks for the system's drivers itself.
     """
 
     path: str
@@ -134,6 +135,7 @@ class Candidate:
     soname: str | None
     stub: bool = False
     variants: bool = False
+    dispatcher: bool = False
 
 
 ABSENT = "not there"

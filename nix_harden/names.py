@@ -20,3 +20,18 @@ DRIVERS = (
     "libGL.so* libGLX.so* libGLX_*.so* libEGL.so* libEGL_*.so* libGLESv*.so* libGLdispatch.so* libOpenGL.so* "
     "libvulkan_*.so* libVkLayer*.so* libvdpau_*.so* *_dri.so *_drv_video.so"
 ).split()
+# What nixpkgs has other implementations take the place of through LD_LIBRARY_PATH (its manual, "BLAS/LAPACK"); Debian's
+# have the names of the 64-bit interface.
+BLAS = "libblas.so.3 libcblas.so.3 liblapack.so.3 liblapacke.so.3 libblas64.so.3 libcblas64.so.3 liblapack64.so.3 liblapacke64.so.3".split()
+# Of the drivers, what libglvnd and the loaders of OpenCL have as well, which look for the drivers themselves, and a string that theirs
+# holds and a driver's does not: the entry to libGLdispatch, and the end of the directory where drivers of OpenCL are listed.
+DISPATCHERS = {
+    "libGL.so.1": b"__glDispatchInit",
+    "libGLX.so.0": b"__glDispatchInit",
+    "libEGL.so.1": b"__glDispatchInit",
+    "libOpenGL.so.0": b"__glDispatchInit",
+    "libGLESv1_CM.so.1": b"__glDispatchInit",
+    "libGLESv2.so.2": b"__glDispatchInit",
+    "libGLdispatch.so.0": b"__glDispatchInit",
+    "libOpenCL.so.1": b"/OpenCL/vendors",
+}

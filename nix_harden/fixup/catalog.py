@@ -11,6 +11,7 @@ from nix_harden.elf import read_mentions, read_table, read_wants
 from nix_harden.errors import HardenError, MalformedElf, ReadError
 from nix_harden.fixup.place import place
 from nix_harden.model import ABSENT, COPY, Abi, Candidate, Edit, File, Kind, Loadable, Object, Output, Tried
+from nix_harden.names import DISPATCHERS
 from nix_harden.search import LIB_TOKEN, expand, own_text
 from nix_harden.settings import Settings
 
@@ -192,7 +193,13 @@ class Catalog:
         if found.kind in (Kind.PROGRAM, Kind.OTHER):
             return Tried(directory, "not a shared library")
         return Candidate(
-            path, real, self._bound(path, real, found), found.abi, found.soname, self._is_stub(path, real, found)
+            path,
+            real,
+            self._bound(path, real, found),
+            found.abi,
+            found.soname,
+            stub=self._is_stub(path, real, found),
+            dispatcher=_is_dispatcher(os.path.basename(path), real),
         )
 
     def link_directories(self, path: str) -> tuple[str, ...]:
@@ -366,6 +373,12 @@ def contents(path: str) -> bytes | mmap.mmap:
         return b""
     finally:
         os.close(descriptor)
+
+
+def _is_dispatcher(name: str, real: str) -> bool:
+    """Whether the file of a driver's name is what looks for drivers: known by a string that it holds, never by name alone."""
+    mark = DISPATCHERS.get(name)
+    return mark is not None and _contents(real).find(mark) >= 0
 
 
 def _legacy_names(abi: Abi) -> frozenset[str]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from nix_harden.model import ABSENT, File, Kind, Object, Resolution
-from nix_harden.names import ALLOCATORS, DRIVERS, LIBC, LOADERS, RUNTIMES
+from nix_harden.names import ALLOCATORS, BLAS, DRIVERS, LIBC, LOADERS, RUNTIMES
 from nix_harden.search import NUKED, own_text
 from nix_harden.settings import Settings, matches
 from nix_harden.words import human
@@ -111,6 +111,13 @@ def _outside(case: NeededCase, settings: Settings) -> str | None:
     return None if inside else candidate.real
 
 
+def _driver(case: NeededCase, _: Settings) -> str | None:
+    """A dispatcher that the object's own search finds is no driver: it looks for the system's by itself."""
+    candidate = case.resolution.candidate
+    dispatcher = candidate is not None and candidate.dispatcher and case.resolution.own
+    return _when(_named(DRIVERS, case.name) and not dispatcher)
+
+
 def _stub(case: NeededCase, settings: Settings) -> str | None:
     candidate = case.resolution.candidate
     if candidate is None:
@@ -210,6 +217,11 @@ SONAME_RULES: tuple[Rule[SonameCase], ...] = (
         "driver library", "the system's own driver takes its place", lambda case, _: _when(_named(DRIVERS, case.soname))
     ),
     Rule(
+        "BLAS or LAPACK",
+        "another implementation takes its place through LD_LIBRARY_PATH, as nixpkgs' manual says",
+        lambda case, _: _when(_named(BLAS, case.soname)),
+    ),
+    Rule(
         "processor variants",
         "the loader chooses among builds for several processors, which a path with a slash would skip",
         lambda case, _: _when(case.variants),
@@ -232,8 +244,11 @@ NEEDED_RULES: tuple[Rule[NeededCase], ...] = (
         "it is already there when names are looked up, so it costs no search",
         lambda case, _: _when(_named(LOADERS, case.name)),
     ),
+    Rule("driver library", "the system's own driver takes its place", _driver),
     Rule(
-        "driver library", "the system's own driver takes its place", lambda case, _: _when(_named(DRIVERS, case.name))
+        "BLAS or LAPACK",
+        "another implementation takes its place through LD_LIBRARY_PATH, as nixpkgs' manual says",
+        lambda case, _: _when(_named(BLAS, case.name)),
     ),
     Rule("excluded", "the derivation asks for it", _excluded_name),
     Rule(

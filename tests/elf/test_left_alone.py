@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 from support.dynamic import names
-from support.source import function, prints
+from support.source import function, opens, prints
 from support.store import Package, Store
 from support.trace import run
 
@@ -48,6 +48,83 @@ def test_a_driver_takes_the_place_of_the_one_that_was_linked(store: Store, app: 
     driver = Package(store, tmp_path / "run").library("libcuda.so.1", function("a", 2))
     store.harden(app)
     assert run(program, environ={"LD_LIBRARY_PATH": str(driver.parent)}).out == "2\n"
+
+
+# The entry to glvnd's libGLdispatch, and the directory where drivers of OpenCL are listed, which a package may prefix.
+ENTRY = "int __glDispatchInit(void) { static int calls; return ++calls; }"
+USER = "int __glDispatchInit(void); int a(void) { return __glDispatchInit(); }"
+VENDORS = 'const char *where = "/run/opengl-driver/etc/OpenCL/vendors"; int a(void) { return 1; }'
+BLAS = ["blas", "cblas", "lapack", "lapacke"]
+GLVND = ["libGL.so.1", "libGLX.so.0", "libEGL.so.1", "libOpenGL.so.0", "libGLESv1_CM.so.1", "libGLESv2.so.2"]
+
+
+@pytest.mark.parametrize("mode", ["soname", "needed"])
+def test_dispatchers_of_the_store_are_bound_and_keep_their_sonames(store: Store, app: Package, mode: str) -> None:
+    """They look for the system's drivers by themselves, and drivers know them by their bare names."""
+    glvnd = store.package("glvnd")
+    dispatch = glvnd.library("libGLdispatch.so.0", ENTRY)
+    libraries = [dispatch, *(glvnd.library(name, USER, needs=[dispatch]) for name in GLVND)]
+    libraries.append(store.package("ocl").library("libOpenCL.so.1", VENDORS))
+    program = app.program("app", prints("a"), needs=libraries)
+    store.harden(glvnd, options=["--mode", mode])
+    store.harden(app, options=["--mode", mode])
+    assert names(program).needed[: len(libraries)] == tuple(str(library) for library in libraries)
+    assert [names(library).soname for library in libraries] == [library.name for library in libraries]
+    assert (run(program).said, run(program).misses) == ((0, "1\n", ""), ())
+
+
+@pytest.mark.parametrize("mode", ["soname", "needed"])
+def test_a_driver_that_a_dispatcher_opens_shares_the_dispatcher(
+    store: Store, app: Package, tmp_path: Path, mode: str
+) -> None:
+    """As libGLX opens libGLX_nvidia.so.0 by LD_LIBRARY_PATH: the driver's bare libGLdispatch.so.0 is the one that is loaded."""
+    glvnd, system = store.package("glvnd"), Package(store, tmp_path / "run")
+    dispatch = glvnd.library("libGLdispatch.so.0", ENTRY)
+    opened = opens("libGLX_vendor.so.0", "v", calls=["__glDispatchInit"]).replace("int main(void)", "int a(void)")
+    library = glvnd.library("libGLX.so.0", opened, needs=[dispatch])
+    program = app.program("app", "int a(void); int main(void) { return a(); }", needs=[library])
+    driver = system.library("libGLX_vendor.so.0", USER.replace(" a(", " v("), needs=[dispatch], rpath=[])
+    environ = {"LD_LIBRARY_PATH": str(driver.parent)}
+    before = run(program, environ=environ)
+    store.harden(glvnd, options=["--mode", mode])
+    store.harden(app, options=["--mode", mode])
+    after = run(program, environ=environ)
+    assert before.said == after.said == (0, "2\n", "")
+    assert after.files("libGLdispatch") == [str(dispatch)]
+
+
+def test_a_dispatcher_behind_the_directory_of_the_systems_drivers_stays_bare(store: Store, app: Package) -> None:
+    """NixOS puts that directory first where a driver's own library is to win."""
+    library = store.package("ocl").library("libOpenCL.so.1", VENDORS)
+    app.program("app", prints("a"), needs=[library], rpath=["/run/opengl-driver/lib", library.parent, store.libc])
+    assert reason(store, app, "libOpenCL.so.1") == "may be overridden"
+
+
+def test_a_dispatcher_that_only_the_inputs_hold_stays_bare(store: Store, app: Package) -> None:
+    """Without a search path of its own, the object takes whatever is loaded already, or the system's."""
+    ocl = store.package("ocl")
+    library = ocl.library("libOpenCL.so.1", VENDORS)
+    program = app.program("app", prints("a"), needs=[library], rpath=[store.libc])
+    plan = store.harden(app, inputs=[ocl], options=["--json"]).plan
+    assert "libOpenCL.so.1" in names(program).needed
+    assert next(verdict["why"] for verdict in plan["app"]["needed"] if verdict["new"] is None) == "driver library"
+
+
+@pytest.mark.parametrize("mode", ["soname", "needed"])
+def test_blas_and_lapack_are_exchanged_at_run_time(store: Store, app: Package, tmp_path: Path, mode: str) -> None:
+    """nixpkgs' manual exchanges them by LD_LIBRARY_PATH, under programs and under libraries; neither name may become a path."""
+    blas, other = store.package("blas"), Package(store, tmp_path / "mkl")
+    functions = {f"lib{name}{bits}.so.3": f"{name}{bits}_" for name in BLAS for bits in ("", "64")}
+    libraries = [blas.library(name, function(symbol, 1)) for name, symbol in functions.items()]
+    for name, symbol in functions.items():
+        other.library(name, function(symbol, 2))
+    user = app.library("libuser.so.1", function("user", 10, list(functions.values())), needs=libraries)
+    program = app.program("app", prints(*functions.values(), "user"), needs=[*libraries, user])
+    store.harden(blas, options=["--mode", mode])
+    store.harden(app, options=["--mode", mode])
+    assert [names(library).soname for library in libraries] == list(functions)
+    assert run(program).out.split() == ["1"] * 8 + ["18"]
+    assert run(program, environ={"LD_LIBRARY_PATH": str(other.lib)}).out.split() == ["2"] * 8 + ["26"]
 
 
 @pytest.mark.parametrize("directory", ["lib/stubs", "stubs/lib"])

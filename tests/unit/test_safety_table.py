@@ -24,6 +24,7 @@ CASES = {
         "LD_PRELOAD loads in addition",
         "LD_PRELOAD of a bare name",
         "graphics and other driver libraries",
+        "BLAS and LAPACK",
         "stub libraries",
         "builds for several processors",
         "filters and auxiliary filters",
