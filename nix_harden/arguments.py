@@ -411,7 +411,7 @@ def _add_option(
     if form is Form.SWITCH:
         sub.add_argument(flag, dest=name, action="store_const", const="1", help=help_text)
     elif form.is_list:
-        nargs = 1 if one else "+"
+        nargs = 1 if one else "*" if form is Form.PATHS else "+"
         sub.add_argument(flag, dest=name, action="extend", nargs=nargs, metavar=form.value.rstrip("…"), help=help_text)
     else:
         sub.add_argument(flag, dest=name, metavar=form.value, help=help_text)

@@ -262,3 +262,12 @@ def test_a_library_alone_finds_its_c_library_among_the_inputs(store: Store) -> N
     assert names(liba).needed == ("libc.so.6",)
     store.fixup("--output", f"out={it.path}", "--input", store.glibc)
     assert names(liba).needed == (f"{store.libc}/libc.so.6",)
+
+
+def test_a_list_of_inputs_may_be_empty(store: Store) -> None:
+    """A script hands on the list that it has; its end is the next option."""
+    a, it = store.package("liba"), store.package("it")
+    program = it.program("app", prints("a"), needs=[a.library("liba.so.1", function("a", 1))])
+    for words in (["--input", "--mode", "needed"], ["--input"]):
+        store.harden(it, options=words)
+    assert run(program).said == (0, "1\n", "")

@@ -60,3 +60,34 @@ def test_a_program_that_a_build_would_not_find_is_refused(program: str) -> None:
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("nix-harden: error: --program: ")
+
+
+# The arrays that every stdenv has; its other functions differ from one to the next.
+STDENV = """set -eu -o pipefail; shopt -s nullglob
+NIX_STORE=/nix/store; preFixupHooks=(); postFixupHooks=(); fixupOutputHooks=()
+nixErrorLog() { echo "$*" >&2; }
+source "$1"
+"""
+
+
+@pytest.mark.parametrize(
+    ("value", "lines"),
+    [
+        ("list='lib*  *.so\n other'", ["lib*", "*.so", "other"]),
+        ("list=('lib*' 'a b')", ["lib*", "a b"]),
+        ("list=''", []),
+        ("list=()", []),
+        (":", []),
+    ],
+)
+def test_patterns_stay_patterns_whatever_lies_in_the_build_directory(
+    hook: Path, tmp_path: Path, value: str, lines: list[str]
+) -> None:
+    """The concatTo of some stdenvs has files take the place of patterns, and older ones have none: the hook asks for none."""
+    for name in ("libtool", "a.so"):
+        (tmp_path / name).touch()
+    script = f"{STDENV}{value}\nnixHardenNeededLines list"
+    done = subprocess.run(
+        ["bash", "-c", script, "bash", hook], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout.splitlines(), done.stderr) == (0, lines, "")
