@@ -16,15 +16,20 @@ let
   nameOf = attrs: attrs.pname or (builtins.parseDrvName (attrs.name or "")).name;
   isHook = input: input.isNixHardenNeeded or false;
 
+  # Where every package has the hook, no SONAME has to carry a path to what links without it, and a loaded library goes on
+  # answering its bare name. A chosen part is bound to by its SONAMEs.
+  modeOfSet = "needed";
+  modeOfPart = "soname";
+
   checked =
     {
-      mode ? "soname",
+      mode ? null,
       except ? [ ],
     }:
     let
       wrong = lib.filter (entry: !(lib.isString entry || lib.isFunction entry)) except;
     in
-    if !lib.elem mode modes then
+    if mode != null && !lib.elem mode modes then
       complain "mode: '${toString mode}' is no mode; use ${lib.concatStringsSep " or " modes}"
     else
       {
@@ -225,7 +230,8 @@ let
     options:
     let
       valid = checked options;
-      inherit (valid) mode except;
+      inherit (valid) except;
+      modeOr = default: if valid.mode == null then default else valid.mode;
     in
     builtins.seq valid {
       # an overlay
@@ -233,6 +239,7 @@ let
         final: prev:
         let
           hook = hookIn final;
+          mode = modeOr modeOfSet;
         in
         withUnhardened final prev
         // lib.genAttrs (lib.filter (name: prev ? ${name}) fromUnhardened) (
@@ -255,6 +262,7 @@ let
         pkgs:
         let
           hook = hookIn { unhardened = pkgs; };
+          mode = modeOr modeOfSet;
         in
         stdenvWith {
           inherit (pkgs) stdenv stdenvAdapters;
@@ -272,7 +280,7 @@ let
       hardenPackage =
         package:
         packageWith {
-          inherit mode;
+          mode = modeOr modeOfPart;
           hook = hookFor package;
           after = askedFor (
             map (entry: if lib.isString entry then attrs: attrs.pname == entry else entry) except
@@ -288,7 +296,7 @@ let
           early = lib.hasPrefix "bootstrap-" (prev.stdenv.name or "");
           taken = lib.filter (name: (prev.stdenv.overrides or (_: _: { })) final prev ? ${name}) names;
           harden = packageWith {
-            inherit mode;
+            mode = modeOr modeOfPart;
             before = [ (off final) ];
             after = askedFor (map (exceptIn final) except);
             hook = hookIn final;
@@ -314,7 +322,12 @@ let
   plainly = withOptions { };
 in
 {
-  inherit exceptions modes withOptions;
+  inherit
+    exceptions
+    modes
+    modeOfSet
+    withOptions
+    ;
   inherit freeze freezePrograms freezePackages;
   inherit (plainly) hardenStdenv hardenPackage hardenPackages;
   hardenEverything = options: (withOptions options).hardenEverything;

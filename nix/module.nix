@@ -18,8 +18,12 @@ in
     enable = lib.mkEnableOption "absolute store paths as the names of shared libraries, in every package";
     mode = lib.mkOption {
       type = lib.types.enum harden.modes;
-      default = "soname";
-      description = "What becomes absolute: with `soname` every NEEDED and every library's SONAME, with `needed` no SONAME.";
+      default = harden.modeOfSet;
+      description = ''
+        What becomes absolute: with `needed` every NEEDED, with `soname` every library's SONAME, too. A plugin of another build
+        (NSS, PAM, GIO, GStreamer, VST, LADSPA, a browser's) shares a loaded library by its SONAME: with `soname` it gets a copy
+        of its own, or none, unless `except` names the package of that library.
+      '';
     };
     except = lib.mkOption {
       type = lib.types.listOf lib.types.raw;

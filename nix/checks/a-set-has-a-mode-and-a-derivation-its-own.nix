@@ -1,4 +1,4 @@
-# The mode of a set holds for each derivation that does not say its own.
+# The mode of a set, `needed` unless it says another, holds for each derivation that does not say its own.
 {
   pkgs,
   harden,
@@ -6,7 +6,7 @@
   expect,
 }:
 let
-  needed = supportIn (pkgs.extend (harden.hardenEverything { mode = "needed"; }));
+  needed = supportIn (pkgs.extend (harden.hardenEverything { }));
   a =
     attributes:
     needed.library {

@@ -18,7 +18,7 @@ let
     expect "everything" ''
       searches 0 ${program'}/bin/app
       prints 2 ${program'}/bin/app
-      [[ $(tag SONAME ${liba}/lib/liba.so.1) == ${liba}/lib/liba.so.1 ]]
+      [[ $(tag SONAME ${liba}/lib/liba.so.1) == liba.so.1 ]]
       tag NEEDED ${libb}/lib/libb.so.1 | grep -Fx ${liba}/lib/liba.so.1
     '';
   withStdenv =

@@ -31,7 +31,7 @@ in
   it-is-the-plain-package = same byName.liba withChain.liba;
   it-says-why = expect "reason" ''
     [[ "${byName.liba.hardenNeeded.reason}" == "except: the user asks for it" ]]
-    [[ "${byName.libb.hardenNeeded.mode}" == soname ]]
+    [[ "${byName.libb.hardenNeeded.mode}" == needed ]]
   '';
   without-it-nothing-is-bare = fails (aIsBare (leaving [ ])) [ ];
 }

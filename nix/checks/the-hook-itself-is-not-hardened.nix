@@ -27,13 +27,15 @@ let
     // {
       inherit (pkgs.python3) withPackages;
     };
-  hookIn = set: (import ../packages.nix set).nixHardenNeeded;
+  # that of the plain set, in the mode of a whole one
+  plain = nixHardenNeeded.override { mode = "needed"; };
+  hookIn = set: (import ../packages.nix set).nixHardenNeeded.override { mode = "needed"; };
   appOf = set: ((supportIn set).chain { }).program';
 in
 {
-  works = same everything.nixHardenNeeded nixHardenNeeded;
-  in-a-stdenv-alone = same replaced.nixHardenNeeded nixHardenNeeded;
-  made-of-hardened-packages-it-is-another = differ (hookIn everything) nixHardenNeeded;
+  works = same everything.nixHardenNeeded plain;
+  in-a-stdenv-alone = same replaced.nixHardenNeeded plain;
+  made-of-hardened-packages-it-is-another = differ (hookIn everything) plain;
   where-a-part-is-hardened-that-it-is-made-of = expect "part" ''
     [[ "${part.python3.hardenNeeded.mode}" == soname ]]
   '';

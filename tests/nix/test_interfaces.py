@@ -136,9 +136,9 @@ def test_exceptions_are_documented_word_for_word(nix: Nix, nixpkgs: str) -> None
 @pytest.mark.parametrize(
     ("block", "asked", "answer"),
     [
-        (0, "(%s).openssl.hardenNeeded", {"mode": "soname"}),
-        (1, "(%s).openssl.hardenNeeded", {"mode": "needed"}),
-        (2, "(%s).openssl.hardenNeeded", {"mode": "soname"}),
+        (0, "(%s).openssl.hardenNeeded", {"mode": "needed"}),
+        (1, "(%s).openssl.hardenNeeded", {"mode": "soname"}),
+        (2, "(%s).openssl.hardenNeeded", {"mode": "needed"}),
         (3, "(%s).openssl.hardenNeeded", {"mode": "soname"}),
         (4, "(%s).hardenNeeded", {"mode": "soname"}),
         (5, "(import <nixpkgs> { overlays = [ (%s) ]; }).openssl.hardenNeeded", {"mode": "needed"}),
@@ -170,7 +170,7 @@ def test_a_replaced_stdenv_is_the_one_of_the_set(nix: Nix, nixpkgs: str) -> None
     """config.replaceStdenv hardens packages and brings the set without hardening, whose hook it takes."""
     expression = (
         f"{LIB} let set = {BLOCKS[2]}; in [ (set.openssl.drvPath != pkgs.openssl.drvPath) (set.unhardened.openssl.drvPath == pkgs.openssl.drvPath)"
-        "(set.nixHardenNeeded.drvPath == (import ./default.nix { inherit pkgs; }).nixHardenNeeded.drvPath) ]"
+        '(set.nixHardenNeeded.drvPath == ((import ./default.nix { inherit pkgs; }).nixHardenNeeded.override { mode = "needed"; }).drvPath) ]'
     )
     assert json.loads(evaluate(nix, nixpkgs, expression)) == [True, True, True]
 
@@ -205,8 +205,8 @@ def test_the_flake_hardens_as_default_nix_does(nix: Nix, clean_checkout: Path) -
         package = set: set.stdenv.mkDerivation {{ name = "x"; }};
       in
       [
-        ((self.lib.hardenPackage (package pkgs)).drvPath == (package everything).drvPath)
-        (everything.nixHardenNeeded.drvPath == self.packages.x86_64-linux.nixHardenNeeded.drvPath)
+        (((self.lib.withOptions {{ mode = "needed"; }}).hardenPackage (package pkgs)).drvPath == (package everything).drvPath)
+        (everything.nixHardenNeeded.drvPath == (self.packages.x86_64-linux.nixHardenNeeded.override {{ mode = "needed"; }}).drvPath)
         (builtins.isFunction self.nixosModules.default)
       ]
     """

@@ -22,6 +22,8 @@ let
       chosen = map (name: plain.${name}.pname) names;
     in
     {
+      # as a chosen part of a set has it
+      mode = "soname";
       except = [ (attrs: !lib.elem attrs.pname chosen) ];
     };
   described = package: {
