@@ -218,3 +218,22 @@ def test_ld_profile_knows_a_library_by_its_bare_soname(store: Store, it: Package
         store.harden(store.package(name), options=["--mode", mode])
     assert run(program, environ=environ).said == (0, "2\n", "")
     assert profile.is_file() == (mode == "needed")
+
+
+@pytest.mark.parametrize(
+    ("mode", "hardened", "copies"),
+    [("needed", False, 1), ("needed", True, 2), ("soname", False, 2), ("soname", True, 2)],
+)
+def test_a_plugin_of_another_build_shares_a_library_only_by_its_bare_name(
+    store: Store, mode: str, hardened: bool, copies: int
+) -> None:
+    """Its own search leads to another file of that SONAME: the loaded one answers while NEEDED and SONAME are both bare."""
+    core, again, it, other = (store.package(name) for name in ("core", "core-again", "it", "plugin"))
+    library, second = (each.library("libcore.so.1", function("core", 1)) for each in (core, again))
+    plugin = other.plugin("plugin.so", function("plugged", 0, ["core"]), needs=[second])
+    program = it.program("app", opens(str(plugin), "plugged", calls=["core"]), needs=[library])
+    assert run(program).files("libcore") == [str(library)]
+    for package in (core, again, it, *([other] if hardened else [])):
+        store.harden(package, options=["--mode", mode])
+    assert run(program).said == (0, "1\n", "")
+    assert run(program).files("libcore") == [str(library), str(second)][:copies]

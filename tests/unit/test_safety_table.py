@@ -76,6 +76,7 @@ CASES = {
         "`ctypes.util.find_library`",
         "packagers and readers of dependencies",
         "ldconfig",
+        "plugins of another build: NSS, PAM, GIO, GStreamer, VST, LADSPA, browsers",
         "FHS environments, AppImage, steam-run, nix-ld",
         "copies of a hardened library",
         "Rust, Go, GHC, Zig, OCaml",
