@@ -378,7 +378,7 @@ def contents(path: str) -> bytes | mmap.mmap:
 def _is_dispatcher(name: str, real: str) -> bool:
     """Whether the file of a driver's name is what looks for drivers: known by a string that it holds, never by name alone."""
     mark = DISPATCHERS.get(name)
-    return mark is not None and _contents(real).find(mark) >= 0
+    return mark is not None and contents(real).find(mark) >= 0
 
 
 def _legacy_names(abi: Abi) -> frozenset[str]:
