@@ -9,7 +9,6 @@ from nix_harden.errors import FindingsRefused, HardenError, SeveralErrors
 from nix_harden.fixup import packages, references, report
 from nix_harden.fixup.catalog import Catalog, Read, read_outputs
 from nix_harden.fixup.plan import leave, make_plan
-from nix_harden.fixup.proof import confirm, settle
 from nix_harden.model import Output, Plan
 from nix_harden.progress import Progress
 from nix_harden.settings import Settings
@@ -40,7 +39,7 @@ def fixup(settings: Settings, say: Say) -> "tuple[Plan, Written | None]":
     for error in found.unread:
         say(f"{report.NAME}: {'error' if settings.strict else 'warning'}: {error}; left as it is")
     catalog = Catalog(settings, found)
-    plan = settle(lambda held: make_plan(found.files, catalog, settings, held), catalog, settings, searches=False)
+    plan = _proven(found, catalog, settings) if found.files else Plan(())
     if refused := tuple(references.refused(plan, references.from_environ(os.environ, settings), settings)):
         raise SeveralErrors(refused)
     warnings = list(report.findings(plan))
@@ -52,6 +51,7 @@ def fixup(settings: Settings, say: Say) -> "tuple[Plan, Written | None]":
     written = write(plan, settings)
     if written is not None:
         from nix_harden.fixup.check import check
+        from nix_harden.fixup.proof import confirm
 
         if settings.strict and written.refused:
             for line in report.written(written):
@@ -62,6 +62,12 @@ def fixup(settings: Settings, say: Say) -> "tuple[Plan, Written | None]":
             confirm(plan, catalog, settings)
         check(plan, settings)
     return plan, written
+
+
+def _proven(found: Read, catalog: Catalog, settings: Settings) -> Plan:
+    from nix_harden.fixup.proof import settle
+
+    return settle(lambda held: make_plan(found.files, catalog, settings, held), catalog, settings, searches=False)
 
 
 def fixup_store(settings: Settings, say: Say, progress: Progress) -> Iterator[Together]:

@@ -27,7 +27,8 @@ from nix_harden.freezing.opened import Call, Evidence, Observed
 from nix_harden.freezing.ordering import INSTEAD, Ordering, sort
 from nix_harden.freezing.symbols import KINDS, Symbols
 from nix_harden.freezing.wrappers import LARGEST, interpreter, wrapped
-from nix_harden.loading.audit import DiskReader, Loaders, distrust, parse_listing
+from nix_harden.loading.audit import parse_listing
+from nix_harden.loading.disk import DiskReader, Loaders, distrust
 from nix_harden.loading.loader import Family, Graph, How, Reader, Unloadable, Unopened, walk
 from nix_harden.model import Kind
 from nix_harden.process import ask, show

@@ -39,8 +39,8 @@ from nix_harden.graphing.picture import (
     vertex_id,
     within,
 )
-from nix_harden.loading.audit import DiskReader, Loaders, elf_files
 from nix_harden.loading.checks import store_path
+from nix_harden.loading.disk import DiskReader, Loaders, elf_files
 from nix_harden.loading.loader import Found, Graph, Loader, Reader, Unloadable, walk
 from nix_harden.model import Kind
 from nix_harden.process import feed

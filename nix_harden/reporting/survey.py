@@ -17,7 +17,8 @@ from nix_harden.errors import NotDrawn, ToolError
 from nix_harden.graphing.draw import FILLS, LINES, Style, legend
 from nix_harden.graphing.graph import choose, follow, measure, render, why_nothing
 from nix_harden.graphing.picture import Picture, picture
-from nix_harden.loading.audit import DiskReader, audit, distrust
+from nix_harden.loading.audit import audit
+from nix_harden.loading.disk import DiskReader, distrust
 from nix_harden.loading.loader import Family, Graph, Reader
 from nix_harden.process import ask
 from nix_harden.progress import Progress

@@ -12,7 +12,8 @@ from audit import worlds
 from audit.helpers import run
 from real import debstore
 
-from nix_harden.loading.audit import Audit, DiskReader, Loaders, read_loader
+from nix_harden.loading.audit import Audit
+from nix_harden.loading.disk import DiskReader, Loaders, read_loader
 from nix_harden.loading.loader import Family, Found, How, walk
 from nix_harden.process import ask
 
@@ -96,7 +97,7 @@ def test_what_is_compiled_into_the_loader(tmp_path: Path) -> None:
 )
 def test_loaders_of_other_machines(path: str, first: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is compiled into a foreign loader is read without running anything."""
-    monkeypatch.setattr("nix_harden.loading.audit.ask", lambda *_: pytest.fail("something was run"))
+    monkeypatch.setattr("nix_harden.process.ask", lambda *_: pytest.fail("something was run"))
     loader = read_loader(path, DiskReader())
     assert loader is not None
     assert loader.directories[0] == first
@@ -113,7 +114,7 @@ def test_foreign_programs_are_walked_and_not_run(tmp_path: Path, monkeypatch: py
     subprocess.run(
         [*ld, program, lib, "-pie", "-e", "0", "-rpath", tmp_path, f"--dynamic-linker={interpreter}"], check=True
     )
-    monkeypatch.setattr("nix_harden.loading.audit.ask", lambda *_: pytest.fail("something was run"))
+    monkeypatch.setattr("nix_harden.process.ask", lambda *_: pytest.fail("something was run"))
     reader = DiskReader()
     seen = reader.open(str(program))
     assert isinstance(seen, Found)

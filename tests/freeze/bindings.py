@@ -9,7 +9,7 @@ from nix_harden.elf import read_symbols
 from nix_harden.freezing.binding import Binder
 from nix_harden.freezing.freeze import closure
 from nix_harden.freezing.symbols import Symbols
-from nix_harden.loading.audit import DiskReader
+from nix_harden.loading.disk import DiskReader
 from nix_harden.loading.loader import Graph
 
 LINE = re.compile(r"^ *\d+:\tbinding file (.*) \[0\] to (.*) \[0\]: (.*)$", re.MULTILINE)

@@ -7,7 +7,7 @@ from musl.muslstore import Musl, uses_libc
 from support.source import function, prints
 from support.store import Package, Store
 
-from nix_harden.loading.audit import DiskReader, Loaders
+from nix_harden.loading.disk import DiskReader, Loaders
 from nix_harden.loading.loader import Graph, walk
 from nix_harden.reporting.lookups import Lookups, count
 from nix_harden.reporting.survey import watch
