@@ -15,9 +15,10 @@ bench: setup
 	@$(PYTHON) tests/bench/cost.py
 	@$(PYTHON) tests/bench/freeze.py
 
-# Fifty packages from their own sources, built in four ways with their test suites.
+# Fifty packages from their own sources, built in four ways with their test suites; then both modes on the plain ones.
 distro: setup
 	@$(PYTHON) tests/real/distro.py
+	@$(PYTHON) tests/real/modes.py
 
 test: setup lint
 	$(PYTHON) -m pytest -n $(PROCESSES) --dist loadfile
