@@ -89,6 +89,21 @@ def test_a_name_bound_already_is_left(store: Store) -> None:
     assert run(program).misses == ()
 
 
+@pytest.mark.parametrize("mode", ["soname", "needed"])
+def test_a_name_that_is_the_objects_own_soname_stays_bare(store: Store, mode: str) -> None:
+    """The loader answers it with the object itself; bound, it would load the former version that the search path still has."""
+    old, new = store.package("old"), store.package("new")
+    former = old.library("liba.so.1", function("a", 9))
+    liba = new.library("liba.so.1", function("a", 1), needs=[former], flags=["-Wl,--no-as-needed"])
+    program = new.program("app", prints("a"), needs=[liba])
+    before = run(program)
+    assert before.files("liba.so.1") == [str(liba)]
+    store.harden(new, inputs=[old], options=["--mode", mode])
+    assert (names(liba).needed[0], names(liba).soname) == ("liba.so.1", "liba.so.1")
+    after = run(program)
+    assert (after.said, after.files("liba.so.1")) == (before.said, [str(liba)])
+
+
 def test_ld_preload_still_works_and_ld_library_path_overrides_a_bound_library_no_longer(store: Store) -> None:
     a, app, other = store.package("liba"), store.package("app"), store.package("other")
     liba = a.library("liba.so.1", function("a", 1))
