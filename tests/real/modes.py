@@ -97,9 +97,7 @@ def harden(packages: Sequence[Package], mode: str) -> Found:
         seconds += time.perf_counter() - begin
         for file in json.loads(done.stdout)["files"]:
             bound += sum(bool(each["new"]) and each["new"] != each["old"] for each in file["needed"])
-            sonames += bool(
-                file["soname"] and file["soname"]["new"] and file["soname"]["new"] != file["soname"]["old"]
-            )
+            sonames += bool(file["soname"] and file["soname"]["new"] and file["soname"]["new"] != file["soname"]["old"])
     after = [examine(package.builds[PLAIN]) for package in packages]
     return Found(
         len(packages),
