@@ -117,7 +117,10 @@ def _add_unharden(commands: Commands) -> None:
         "make absolute names bare again",
         """Make absolute NEEDED and SONAME bare again, with their directories in the
 search path, in every ELF file of store paths, directories or files; also
-where nuke-refs or remove-references-to has overwritten the hashes.""",
+where nuke-refs or remove-references-to has overwritten the hashes.
+
+A name that would lead to another file in a program stays absolute, with a
+warning; the exit status is 1 then.""",
         "./result-copy",
         "--carry ./bundle/lib ./bundle",
     )

@@ -103,6 +103,7 @@ def unharden(arguments: "Namespace") -> int:
     from nix_harden.fixup.carry import carry
     from nix_harden.fixup.catalog import Catalog
     from nix_harden.fixup.plan import leave
+    from nix_harden.fixup.proof import confirm, settle
     from nix_harden.fixup.unbind import make_plan
 
     outputs = [f"{os.path.basename(path)}={os.path.abspath(path)}" for path in arguments.paths]
@@ -120,17 +121,28 @@ def unharden(arguments: "Namespace") -> int:
         if not any(place.startswith(output.path + "/") for output in settings.outputs):
             settings = replace(settings, outputs=(*settings.outputs, Output("carried", place)))
         read = run.read(settings)
-    plan = make_plan(read.files, copies, Catalog(settings, read), settings)
-    for line in (*(report.reasons(plan) if settings.verbose else ()), *report.still_absolute(plan)):
+    catalog = Catalog(settings, read)
+    originals = {os.path.realpath(copy): os.path.realpath(name) for name, copy in copies.items()}
+    plan = settle(
+        lambda held: make_plan(read.files, copies, catalog, settings, held),
+        catalog,
+        settings,
+        searches=True,
+        originals=originals,
+    )
+    absolute = list(report.still_absolute(plan))
+    for line in (*(report.reasons(plan) if settings.verbose else ()), *absolute):
         _say(line)
     written = run.write(plan, settings)
-    plan = leave(plan, written.refused if written else ())
+    if written is not None and written.refused:
+        plan = leave(plan, written.refused)
+        confirm(plan, catalog, settings, searches=True, originals=originals)
     for line in report.written(written):
         _say(line)
     _say(f"{report.NAME}: {count(len(plan.edits), 'file', 'files')} unbound")
     if settings.json:
         print(json.dumps(report.as_json(plan), indent=2))
-    return FINDINGS if written and written.refused else DONE
+    return FINDINGS if absolute or (written and written.refused) else DONE
 
 
 def audit(arguments: "Namespace") -> int:

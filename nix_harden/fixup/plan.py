@@ -18,7 +18,7 @@ from nix_harden.fixup.policy import (
     first,
 )
 from nix_harden.fixup.resolve import cycle, resolve_any
-from nix_harden.fixup.searchpath import drop_room, search_path
+from nix_harden.fixup.searchpath import drop_room, search_path, takes_rpath
 from nix_harden.model import (
     Candidate,
     Decision,
@@ -82,7 +82,7 @@ def _decide(file: File, catalog: Catalog, settings: Settings, held: Held) -> Dec
     new_soname = soname.new if soname.new != obj.soname else None
     edit = None
     if replaced or new_soname or action is not PathAction.KEEP:
-        edit = Edit(file.paths, obj, new_soname, replaced, action, text, obj.rpath is not None and obj.runpath is None)
+        edit = Edit(file.paths, obj, new_soname, replaced, action, text, takes_rpath(obj, searches=True))
     return fitted(Decision(file, None, soname, needed, resolutions, why, edit), catalog, settings)
 
 

@@ -15,6 +15,7 @@ Case = TypeVar("Case")
 LARGE = 1 << 20  # an alignment from which on patchelf's padding, up to twice as much, is worth more than a SONAME
 
 ANSWERS = "answers a bare name"
+EXCLUDED = "excluded"
 # Files of which no loader reads a name.
 NOT_LOADED = frozenset(("loader", "stub", "separate debug file", "nothing dynamic"))
 
@@ -136,7 +137,7 @@ def in_stubs(path: str) -> bool:
 
 
 FILE_RULES: tuple[Rule[FileCase], ...] = (
-    Rule("excluded", "the derivation asks for it", _excluded_file),
+    Rule(EXCLUDED, "the derivation asks for it", _excluded_file),
     Rule(
         "loader",
         "whatever changes in it, no program starts any more",
@@ -194,7 +195,7 @@ SONAME_RULES: tuple[Rule[SonameCase], ...] = (
         "mode needed", "the derivation asks to leave every SONAME", lambda _, settings: _when(settings.mode == "needed")
     ),
     Rule(
-        "excluded",
+        EXCLUDED,
         "the derivation asks for it",
         lambda case, settings: matches(settings.exclude, case.soname, os.path.basename(case.soname)),
     ),
@@ -250,7 +251,7 @@ NEEDED_RULES: tuple[Rule[NeededCase], ...] = (
         "another implementation takes its place through LD_LIBRARY_PATH, as nixpkgs' manual says",
         lambda case, _: _when(_named(BLAS, case.name)),
     ),
-    Rule("excluded", "the derivation asks for it", _excluded_name),
+    Rule(EXCLUDED, "the derivation asks for it", _excluded_name),
     Rule(
         "two different files",
         "a guess would bind one of them; hardenNeededBind settles it",

@@ -10,6 +10,7 @@ constructors, which glibc and musl work out from it and from these edges alone.
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 from nix_harden.errors import SeveralErrors, WouldBreak
 from nix_harden.fixup.catalog import Catalog
@@ -44,13 +45,20 @@ class Break:
     held: Held
 
 
-def settle(make: Callable[[Held], Plan], catalog: Catalog, settings: Settings, *, searches: bool) -> Plan:
+def settle(
+    make: Callable[[Held], Plan],
+    catalog: Catalog,
+    settings: Settings,
+    *,
+    searches: bool,
+    originals: Mapping[str, str] = MappingProxyType({}),
+) -> Plan:
     """The plan that breaks no program, by leaving as little as is needed as it is.
 
     `make` answers the plan that leaves what it is given. `searches` says that a name which was answered may be searched for, as long as
-    it leads to the same file. Raises SeveralErrors with a WouldBreak for each name that would be lost all the same.
+    it leads to the same file; `originals` maps the real paths of copies to those of the files for which they stand. Raises SeveralErrors with a WouldBreak for each name that would be lost all the same.
     """
-    walks = _Walks(catalog, settings, searches)
+    walks = _Walks(catalog, settings, searches, originals)
     held = Held()
     while True:
         plan = make(held)
@@ -64,9 +72,16 @@ def settle(make: Callable[[Held], Plan], catalog: Catalog, settings: Settings, *
     return plan
 
 
-def confirm(plan: Plan, catalog: Catalog, settings: Settings) -> None:
+def confirm(
+    plan: Plan,
+    catalog: Catalog,
+    settings: Settings,
+    *,
+    searches: bool,
+    originals: Mapping[str, str] = MappingProxyType({}),
+) -> None:
     """Raise SeveralErrors where a plan that was carried out in part breaks a program; `catalog` is of what was there before."""
-    _refuse(list(_Walks(catalog, settings, False).breaks(plan)))
+    _refuse(list(_Walks(catalog, settings, searches, originals).breaks(plan)))
 
 
 def _refuse(breaks: Sequence[Break]) -> None:
@@ -156,8 +171,8 @@ def _edited(loadable: Loadable, edit: Edit) -> Loadable:
 class _Walks:
     """The walks of all roots of some outputs; what was there before is walked once."""
 
-    def __init__(self, catalog: Catalog, settings: Settings, searches: bool) -> None:
-        self.catalog, self.settings, self.searches = catalog, settings, searches
+    def __init__(self, catalog: Catalog, settings: Settings, searches: bool, originals: Mapping[str, str]) -> None:
+        self.catalog, self.settings, self.searches, self.originals = catalog, settings, searches, originals
         self.reader = DiskReader(catalog.loadable)
         self._loaders: dict[str, Loader | None] = {}
         self._before: dict[str, Graph | None] = {}
@@ -167,7 +182,7 @@ class _Walks:
         if not plan.edits:
             return
         reader = _Edited(self.reader, plan.edits)
-        changes = _Changes(plan)
+        changes = _Changes(plan, self.originals)
         roots = [each for each in plan.decisions if each.skipped is None or each.skipped.why not in NOT_LOADED]
         for decision in sorted(roots, key=lambda each: each.file.object.kind is not Kind.PROGRAM):
             obj = decision.file.object
@@ -176,15 +191,25 @@ class _Walks:
             before = self._walked(obj)
             if before is None or before.refusal is not None:
                 continue
-            after = walk(obj.path, before.loader, reader)
+            after = self._walk(obj.path, before.loader, reader)
             assert after is not None
             yield from self._compare(before, after, changes)
             yield from self._compare_opened(before, after, changes, reader)
 
     def _walked(self, obj: Object) -> Graph | None:
         if obj.path not in self._before:
-            self._before[obj.path] = walk(obj.path, self._loader(obj), self.reader)
+            self._before[obj.path] = self._walk(obj.path, self._loader(obj), self.reader)
         return self._before[obj.path]
+
+    def _walk(self, root: str, loader: Loader, reader: Reader, opens: Sequence[tuple[int, str]] = ()) -> Graph | None:
+        """The graph of a root, in which copies bear the real paths of their originals."""
+        graph = walk(root, loader, reader, opens)
+        if graph is None or not self.originals:
+            return graph
+        return replace(
+            graph,
+            nodes=tuple(replace(node, real=self.originals.get(node.real, node.real)) for node in graph.nodes),
+        )
 
     def _loader(self, obj: Object) -> Loader:
         """The object's loader, or for a library that of the outputs' programs, or that beside the C library which it finds.
@@ -235,9 +260,9 @@ class _Walks:
         }
         for place, node in enumerate(after.nodes) if lost else ():
             for name in _opens(node.object, self.catalog):
-                if name not in lost:
+                if name not in lost or changes.is_asked_for(node.real, name):
                     continue
-                opened = walk(after.root, after.loader, reader, ((place, name),))
+                opened = self._walk(after.root, after.loader, reader, ((place, name),))
                 assert opened is not None
                 call = next(edge for edge in opened.edges if edge.tag == DLOPEN)
                 now = opened.nodes[call.target].real if call.target is not None else None
@@ -283,8 +308,9 @@ def _first(graph: Graph, name: str, file: str | None = None) -> Edge | None:
 class _Changes:
     """What a plan changes, by the real paths of files, and what of it to leave for the sake of a name."""
 
-    def __init__(self, plan: Plan) -> None:
-        self._decisions: Mapping[str, Decision] = {each.file.object.path: each for each in plan.decisions}
+    def __init__(self, plan: Plan, originals: Mapping[str, str]) -> None:
+        paths = ((originals.get(each.file.object.path, each.file.object.path), each) for each in plan.decisions)
+        self._decisions: Mapping[str, Decision] = dict(paths)
 
     def is_asked_for(self, file: str, name: str) -> bool:
         """Whether the user has said what the name means."""
@@ -297,6 +323,8 @@ class _Changes:
         was = before.nodes[edge.target].real
         now = after.nodes[then.target].real if then.target is not None else None
         why = f"in {before.root}, {asker} has {edge.name} answered by what is loaded already"
+        if "/" in edge.name:
+            why = f"in {before.root}, {asker} would have {now or 'no file'} for {was}"
         if now != was and (path := self._renames(asker, edge.name)) is not None:
             return Held({(path, edge.name): why})
         decision = self._decisions.get(was)

@@ -3,12 +3,11 @@
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from nix_harden.fixup.plan import BOUND_ALREADY
-from nix_harden.fixup.policy import ANSWERS, NEEDED_RULES
-from nix_harden.fixup.unbind import AMBIGUOUS
+from nix_harden.fixup.policy import ANSWERS, EXCLUDED, NEEDED_RULES
 from nix_harden.model import ABSENT, Decision, Kind, Plan, Resolution, Verdict
 from nix_harden.names import LIBC
 from nix_harden.settings import Settings, matches
@@ -194,12 +193,17 @@ def written(done: "Written | None") -> Iterator[str]:
 
 
 def still_absolute(plan: Plan) -> Iterator[str]:
-    """A sentence for each name that unharden could not make bare."""
+    """A sentence for each name that unharden did not make bare, but for those of files that the user leaves out."""
     for decision in plan.decisions:
-        for verdict in decision.needed:
-            if verdict.why == AMBIGUOUS:
-                path = decision.file.object.path
-                yield f"{NAME}: warning: {path}: {verdict.name} stays absolute: with {verdict.detail}, {AMBIGUOUS}"
+        obj, skipped = decision.file.object, decision.skipped
+        if skipped is not None and skipped.why == EXCLUDED:
+            continue
+        verdicts = [*decision.needed, *([decision.soname] if decision.soname else [])]
+        if skipped is not None:
+            verdicts = [replace(skipped, name=name) for name in (*obj.needed, *([obj.soname] if obj.soname else []))]
+        for verdict in verdicts:
+            if verdict.new is None and os.path.isabs(verdict.name):
+                yield f"{NAME}: warning: {obj.path}: {verdict.name} stays absolute: {_because(verdict)}"
 
 
 def reasons(plan: Plan) -> Iterator[str]:

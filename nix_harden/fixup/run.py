@@ -56,7 +56,7 @@ def fixup(settings: Settings, say: Say) -> "tuple[Plan, Written | None]":
         if written.refused:
             plan = leave(plan, written.refused)
             try:
-                confirm(plan, catalog, settings)
+                confirm(plan, catalog, settings, searches=False)
                 if settings.strict:
                     raise FindingsRefused(len(written.refused), written=True)
             except HardenError:

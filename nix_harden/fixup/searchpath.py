@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 
 from nix_harden.fixup.catalog import Catalog
 from nix_harden.fixup.resolve import LOADER_DIRECTORY, cycle, resolve, resolve_any
-from nix_harden.model import ABSENT, Candidate, File, Object, PathAction, Resolution, Tried, Verdict
+from nix_harden.model import ABSENT, Candidate, File, Kind, Object, PathAction, Resolution, Tried, Verdict
 from nix_harden.names import DRIVERS, LOADERS
 from nix_harden.search import NUKED, is_musl, own_text, without_room
 from nix_harden.settings import Settings, matches
@@ -14,6 +14,17 @@ from nix_harden.settings import Settings, matches
 def is_searched(name: str) -> bool:
     """Whether a NEEDED makes the loader search: it has no slash, and is not the loader's own."""
     return "/" not in name and not matches(LOADERS, name)
+
+
+def takes_rpath(obj: Object, *, searches: bool) -> bool:
+    """Whether the tag of the search path that the object is given is DT_RPATH; `searches` says that it searches for what is not in it.
+
+    A RUNPATH where there was no tag would end the RPATH of the program and of those that have the object loaded, which it searches
+    until then (elf/dl-load.c, `_dl_map_object`).
+    """
+    if obj.runpath is not None:
+        return False
+    return obj.rpath is not None or (searches and obj.kind is not Kind.PROGRAM)
 
 
 def search_path(

@@ -7,24 +7,30 @@ from dataclasses import replace
 from nix_harden.fixup.catalog import Catalog
 from nix_harden.fixup.policy import FILE_RULES, UNMOVABLE_RULES, FileCase, first
 from nix_harden.fixup.resolve import own_search
-from nix_harden.model import Candidate, Decision, Edit, File, PathAction, Plan, Verdict
+from nix_harden.fixup.searchpath import is_searched, takes_rpath
+from nix_harden.model import Candidate, Decision, Edit, File, Held, PathAction, Plan, Verdict
 from nix_harden.search import NUKED, own_text
 from nix_harden.settings import Settings
 
 UNBOUND = "was bound"
 AMBIGUOUS = "no order of the search path leads each bare name to its own file"
+ITSELF = "bare, it would be the object's own SONAME"
+NO_ENTRY = "a search path cannot hold a directory with a colon"
+ELSEWHERE = "bare, it would lead elsewhere"
 
 
-def make_plan(files: Sequence[File], copies: Mapping[str, str], catalog: Catalog, settings: Settings) -> Plan:
+def make_plan(
+    files: Sequence[File], copies: Mapping[str, str], catalog: Catalog, settings: Settings, held: Held
+) -> Plan:
     """Unbind every file: NEEDED, SONAME and version needs by their basenames, each directory once in the search path.
 
-    `copies` maps an absolute name to the copy that is to be found instead. A name stays absolute where its directory would make
-    it, or another bare name, lead to another file.
+    `copies` maps an absolute name to the copy that is to be found instead. A name stays absolute where it is `held`, or where its
+    directory would make it, or another bare name, lead to another file.
     """
-    return Plan(tuple(_decide(file, copies, catalog, settings) for file in files))
+    return Plan(tuple(_decide(file, copies, catalog, settings, held) for file in files))
 
 
-def _decide(file: File, copies: Mapping[str, str], catalog: Catalog, settings: Settings) -> Decision:
+def _decide(file: File, copies: Mapping[str, str], catalog: Catalog, settings: Settings, held: Held) -> Decision:
     obj = file.object
     if fired := first(FILE_RULES, FileCase(file), settings):
         rule, detail = fired
@@ -34,17 +40,23 @@ def _decide(file: File, copies: Mapping[str, str], catalog: Catalog, settings: S
     twice = _twice(targets, catalog)
     verdicts = {name: Verdict(name, None, "bare already") for name in obj.needed}
     for name, target in targets.items():
-        bare = os.path.basename(name)
-        if bare in twice or not (NUKED.search(target) or path.lead(bare, target)):
-            verdicts[name] = Verdict(name, None, AMBIGUOUS, os.path.dirname(target))
+        bare, directory = os.path.basename(name), os.path.dirname(target)
+        if (why := held.needed.get((file.paths[0], name))) is not None:
+            verdicts[name] = Verdict(name, None, ELSEWHERE, why)
+        elif bare == os.path.basename(obj.soname or ""):
+            verdicts[name] = Verdict(name, None, ITSELF)
+        elif bare in twice or not (NUKED.search(target) or path.lead(bare, target)):
+            verdicts[name] = Verdict(name, None, NO_ENTRY if ":" in directory else AMBIGUOUS, directory)
         else:
             verdicts[name] = Verdict(name, bare, UNBOUND)
     soname = None
     if obj.soname is not None and os.path.isabs(obj.soname):
-        soname = Verdict(obj.soname, os.path.basename(obj.soname), UNBOUND)
+        why = held.sonames.get(file.paths[0])
+        bare = os.path.basename(obj.soname)
+        soname = Verdict(obj.soname, None, ELSEWHERE, why) if why else Verdict(obj.soname, bare, UNBOUND)
     replaced = tuple((verdict.name, verdict.new) for verdict in verdicts.values() if verdict.new)
     edit = None
-    if replaced or soname:
+    if replaced or (soname and soname.new):
         edit = Edit(
             file.paths,
             obj,
@@ -52,7 +64,7 @@ def _decide(file: File, copies: Mapping[str, str], catalog: Catalog, settings: S
             replaced,
             PathAction.SET if path.added else PathAction.KEEP,
             ":".join(path.entries),
-            obj.rpath is not None and obj.runpath is None,
+            takes_rpath(obj, searches=path.searches),
         )
     needed = tuple(verdicts[name] for name in obj.needed)
     why = f"gets back {' '.join(path.added)}" if path.added else "as it is"
@@ -83,7 +95,8 @@ class _SearchPath:
         text, _ = own_text(self.object)
         self.entries = [entry for entry in text.split(":") if entry]
         self.added: list[str] = []
-        self._wanted = {name: self._answer(name, self.entries) for name in self.object.needed if "/" not in name}
+        self._wanted = {name: self._answer(name, self.entries) for name in self.object.needed if is_searched(name)}
+        self.searches = bool(self._wanted) or self.object.opens_libraries or bool(self.object.notes)
 
     def lead(self, name: str, target: str) -> bool:
         """Let `name` lead to `target`, by its directory as far behind as can be; False where no place for that is right."""

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import os
 from nix_harden.freezing import explained
 from nix_harden.freezing.ordering import Ordering
 from nix_harden.words import count
@@ -98,7 +99,7 @@ class Frozen:
 
 def text(frozen: Frozen) -> Iterator[str]:
     """What people want to know, a sentence a line."""
-    if frozen.source not in (frozen.program, frozen.path):
+    if frozen.source not in (os.path.realpath(frozen.program), frozen.path):
         yield (
             f"{frozen.program} is a wrapper; what was frozen is {frozen.source}, which it starts: {frozen.path} has none of the "
             "variables and arguments that the wrapper sets"

@@ -95,7 +95,7 @@ class Target:
         file = File("out", (path,), obj)
         loadable = Loadable(obj, "ET_DYN", 0, ())  # what a plan of one file asks is in its object
         catalog = Catalog(self.settings, Read((file,), {path: loadable}, (), (), ((path, True),)))
-        plans = [make_unbind_plan([file], {}, catalog, self.settings)]
+        plans = [make_unbind_plan([file], {}, catalog, self.settings, Held())]
         with contextlib.suppress(HardenError):
             plans.append(make_plan([file], catalog, self.settings, Held()))
         for plan in plans:
