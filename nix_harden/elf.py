@@ -23,6 +23,7 @@ RELR_VERSION = "GLIBC_ABI_DT_RELR"
 DF_1_NODEFLIB = 0x00000800
 DF_1_PIE = 0x08000000
 DLOPEN = (b"dlopen", b"dlmopen", b"__libc_dlopen_mode")
+DLSYM = (b"dlsym", b"dlvsym")
 DLOPEN_NOTE = (b"FDO", 0x407C0C0A)  # https://systemd.io/ELF_DLOPEN_METADATA
 USES = {elf.DT_NEEDED: Use.NEEDED, elf.DT_SONAME: Use.SONAME, elf.DT_RPATH: Use.RPATH, elf.DT_RUNPATH: Use.RUNPATH}
 # Kinds of sections whose strings the dynamic section leads to as well: SHT_DYNAMIC, SHT_DYNSYM, SHT_GNU_verdef and SHT_GNU_verneed.
@@ -228,13 +229,21 @@ def _object(path: str, image: Image) -> Object:
 
 
 def _opens_libraries(dynamic: Dynamic) -> bool:
-    """Whether a dlopen is among the symbols: it calls dlopen(3), or is the C library, which opens libgcc_s.so.1 and NSS."""
+    """Whether a dlopen is among the symbols, or can be had by name: a dlsym is, and the string.
+
+    It calls dlopen(3) then, or is the C library, which opens libgcc_s.so.1 and NSS.
+    """
+    if any(_has_symbol(dynamic, name) for name in DLOPEN):
+        return True
+    return any(_has_symbol(dynamic, name) for name in DLSYM) and any(map(dynamic.image.holds, DLOPEN))
+
+
+def _has_symbol(dynamic: Dynamic, name: bytes) -> bool:
     places = set[int]()
-    for name in DLOPEN:
-        at = dynamic.strings.find(name + b"\0")
-        while at >= 0:
-            places.add(at)
-            at = dynamic.strings.find(name + b"\0", at + 1)
+    at = dynamic.strings.find(name + b"\0")
+    while at >= 0:
+        places.add(at)
+        at = dynamic.strings.find(name + b"\0", at + 1)
     return bool(places) and not places.isdisjoint(dynamic.symbols)
 
 

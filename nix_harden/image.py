@@ -264,12 +264,8 @@ class Image:
         """Every string in the loaded data that reads like the bare name of a shared library, once, sorted."""
         found = set()
         with mmap.mmap(self.descriptor, 0, prot=mmap.PROT_READ) as data:
-            for segment in self.segments:
-                if segment.type != PT_LOAD or segment.is_code:
-                    continue
-                for match in LIBRARY_NAME.finditer(
-                    data, min(segment.offset, self.size), min(segment.offset + segment.size, self.size)
-                ):
+            for start, end in self._data():
+                for match in LIBRARY_NAME.finditer(data, start, end):
                     before = data[match.start() - 1 : match.start()]
                     if not (before.isalnum() or before in IN_NAME):
                         found.add(os.fsdecode(match[0][:-1]))
@@ -281,6 +277,26 @@ class Image:
         if self.abi_version and (self.osabi != OSABI_GNU or self.abi_version >= ABI_VERSIONS):
             return "ELF file ABI version invalid"
         return "nonzero padding in e_ident" if self.padded else None
+
+    def holds(self, text: bytes) -> bool:
+        """Whether a string of the loaded data is this one, or ends as it: linkers merge the two."""
+        with mmap.mmap(self.descriptor, 0, prot=mmap.PROT_READ) as data:
+            return any(data.find(text + b"\0", start, end) >= 0 for start, end in self._data())
+
+    def _data(self) -> Iterator[tuple[int, int]]:
+        """Where the loaded data lie in the file, without the dynamic string table: a name there is that of a tag, a symbol or a version,
+        or of none any more, and no string that code gives to a call."""
+        names = range(0)
+        if self.dynamic is not None and self.dynamic.strings:
+            names = range(self.dynamic.strings_offset, self.dynamic.strings_offset + len(self.dynamic.strings))
+        for segment in self.segments:
+            if segment.type != PT_LOAD or segment.is_code:
+                continue
+            start, end = min(segment.offset, self.size), min(segment.offset + segment.size, self.size)
+            if start <= names.start < end:
+                yield start, names.start
+                start = min(names.stop, end)
+            yield start, end
 
     @functools.cached_property
     def dynamic(self) -> "Dynamic | None":

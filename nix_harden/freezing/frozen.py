@@ -1,11 +1,11 @@
 """What came of freezing a program, and its words."""
 
 import enum
+import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import os
 from nix_harden.freezing import explained
 from nix_harden.freezing.ordering import Ordering
 from nix_harden.words import count

@@ -8,6 +8,8 @@ from support.source import function, opens, prints
 from support.store import Package, Store, patchelf
 from support.trace import run
 
+from nix_harden.elf import read_mentions
+
 
 @pytest.fixture
 def it(store: Store) -> Package:
@@ -171,3 +173,38 @@ def test_no_directory_comes_back_that_would_answer_a_name_of_the_interpreters_di
     assert "libm.so.6" in names(program).needed
     assert str(impostor) not in after.mapped
     assert [path.rpartition("/")[2] for path in after.mapped] == [path.rpartition("/")[2] for path in before.mapped]
+
+
+def test_a_name_that_is_bound_is_no_name_to_open(store: Store, it: Package) -> None:
+    """The old strings of NEEDED and SONAME stay in the string table; what is there names no library that code opens."""
+    dep = store.package("dep")
+    libdep = dep.library("libdep.so.1", function("dep", 1))
+    source = "#include <dlfcn.h>\nint dep(void); void *user(const char *n) { dep(); return dlopen(n, RTLD_LAZY); }"
+    libuser = it.library("libuser.so.1", source, needs=[libdep])
+    assert read_mentions(str(libuser)) == ()
+    store.harden(dep)
+    store.harden(it, inputs=[dep])
+    assert read_mentions(str(libuser)) == ()
+    assert str(it.lib) not in (names(libuser).runpath or "")
+
+
+def test_dlopen_that_is_had_by_dlsym_counts(store: Store, it: Package) -> None:
+    """As overlays and foreign function interfaces do; the library is found by the program's own search path."""
+    dep = store.package("dep")
+    libe, _ = dep.library("libe.so.1", function("e", 1)), dep.library("libf.so.1", function("f", 7))
+    source = """
+        #define _GNU_SOURCE
+        #include <dlfcn.h>
+        #include <stdio.h>
+        int e(void);
+        int main(void) {
+          void *(*open)(const char *, int) = dlsym(RTLD_DEFAULT, "dlopen");
+          void *f = open("libf.so.1", RTLD_NOW);
+          printf("%d %s\\n", e(), f ? "opened" : dlerror());
+          return 0;
+        }"""
+    program = it.program("app", source, needs=[libe])
+    before = run(program)
+    assert before.out == "1 opened\n"
+    store.harden(it, inputs=[dep])
+    assert run(program).behaviour == before.behaviour
