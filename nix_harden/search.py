@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from nix_harden.model import Abi, Object
@@ -55,7 +56,14 @@ def own_text(obj: Object) -> tuple[str, str]:
 
 def without_room(text: str, store: str) -> str:
     """A search path without the entries by which the hook makes linkers leave room."""
-    return ":".join(entry for entry in text.split(":") if not f"{entry}/".startswith(f"{store}/{ROOM}/"))
+    return joined(
+        [entry for entry in (text.split(":") if text else ()) if not f"{entry}/".startswith(f"{store}/{ROOM}/")]
+    )
+
+
+def joined(entries: Sequence[str]) -> str:
+    """The search path of these entries; an empty one by itself, the current directory, is written twice, since "" is no search path."""
+    return ":" if list(entries) == [""] else ":".join(entries)
 
 
 def expand(text: str, origin: str, lib: str, platform: str) -> str:

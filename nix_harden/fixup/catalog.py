@@ -11,8 +11,8 @@ from nix_harden.elf import read_mentions, read_table, read_wants
 from nix_harden.errors import HardenError, MalformedElf, ReadError
 from nix_harden.fixup.place import place
 from nix_harden.model import ABSENT, COPY, Abi, Candidate, Edit, File, Kind, Loadable, Object, Output, Tried
-from nix_harden.names import DISPATCHERS
-from nix_harden.search import LIB_TOKEN, expand, own_text
+from nix_harden.names import DISPATCHERS, LOADERS
+from nix_harden.search import LIB_TOKEN, TOKEN, expand, own_text
 from nix_harden.settings import Settings
 
 Unread = MalformedElf | ReadError
@@ -119,7 +119,8 @@ class Catalog:
         self._interpreters: dict[Abi, str] = {}
         self._variants: dict[tuple[str, str], tuple[str, ...]] = {}
         self._input_places: tuple[str, ...] | None = None
-        self._lib_tokens: dict[str, str] = {}
+        self._lib_tokens: dict[str, str] = {"": ""}
+        self._input_loaders: dict[Abi, str] = {}
         self._mentions: dict[str, tuple[str, ...]] = {}
         for file in read.files:
             for path in file.paths:
@@ -138,6 +139,13 @@ class Catalog:
             inside = real.startswith(self._store + "/")
             self._real[path] = self.settings.store + real.removeprefix(self._store) if inside else real
         return self._real[path]
+
+    def plain(self, directory: str) -> str:
+        """A directory without `..`: behind a link it is the directory above what the link leads to, as the kernel opens it."""
+        if ".." not in directory.split("/"):
+            return directory
+        plain = os.path.normpath(directory)
+        return plain if self.real(plain) == self.real(directory) else self.real(directory)
 
     def object(self, path: str) -> Object | None:
         """The object at a path, or None where none can be read."""
@@ -252,9 +260,12 @@ class Catalog:
 
     def input_paths(self, name: str) -> tuple[str, ...]:
         """`name` in each lib directory of the inputs' closure: the inputs, what they propagate, what their libraries name."""
+        return tuple(os.path.join(place, name) for place in self._input_directories())
+
+    def _input_directories(self) -> tuple[str, ...]:
         if self._input_places is None:
             self._input_places = tuple(self._walk_inputs())
-        return tuple(os.path.join(place, name) for place in self._input_places)
+        return self._input_places
 
     def loader_directory(self, obj: Object) -> str | None:
         """The directory of the C library that belongs to the object's interpreter, or to that of the outputs' programs."""
@@ -266,18 +277,27 @@ class Catalog:
                 return directory
         return os.path.dirname(self.real(interpreter))
 
-    def lib_token(self, obj: Object) -> str:
-        """What $LIB means to the object's loader, which has it compiled in; "" where it cannot be read.
+    def lib_token(self, obj: Object, text: str) -> str:
+        """What $LIB in `text` means to the object's loader, which has it compiled in; "" where that is not known, or does not matter.
 
-        Where no loader is known it is taken to be `lib`, as in a glibc that has a prefix of its own.
+        Where the outputs have no program it is what the one loader of the inputs says.
         """
-        interpreter = obj.interpreter or self._interpreters.get(obj.abi) or ""
-        if not interpreter:
-            return "lib"
+        if not any("LIB" in match.groups() for match in TOKEN.finditer(text)):
+            return ""
+        interpreter = obj.interpreter or self._interpreters.get(obj.abi) or self._input_loader(obj.abi)
         if interpreter not in self._lib_tokens:
             found = LIB_TOKEN.search(contents(interpreter))
             self._lib_tokens[interpreter] = os.fsdecode(found[1] or found[2]) if found else ""
         return self._lib_tokens[interpreter]
+
+    def _input_loader(self, abi: Abi) -> str:
+        """The loader in the lib directories of the inputs' closure, "" where there is none or several."""
+        if abi not in self._input_loaders:
+            paths = (os.path.join(glob.escape(place), name) for place in self._input_directories() for name in LOADERS)
+            found = {self.real(path) for pattern in paths for path in glob.glob(pattern)}
+            loaders = [path for path in found if (obj := self.object(path)) is not None and obj.abi == abi]
+            self._input_loaders[abi] = loaders[0] if len(loaders) == 1 else ""
+        return self._input_loaders[abi]
 
     def loadable(self, real: str) -> Loadable | None:
         """What a loader sees of the file at a real path; answers and raises as `elf.read_object`, and reads it once."""

@@ -25,6 +25,7 @@ from nix_harden.model import (
     Edit,
     File,
     Held,
+    Kind,
     PathAction,
     Plan,
     Resolution,
@@ -108,7 +109,7 @@ def _resolutions(file: File, catalog: Catalog, settings: Settings) -> tuple[Reso
     """One resolution a NEEDED.
 
     A search path with $ORIGIN must mean the same from every hard link, or the plan is refused. Where it means another file
-    from a symbolic link, either may be meant, and both are rivals.
+    from a symbolic link, either may be meant, and both are rivals; but a program's is where the file lies, however it is started.
     """
     obj = file.object
     text, _ = own_text(obj)
@@ -126,7 +127,7 @@ def _resolutions(file: File, catalog: Catalog, settings: Settings) -> tuple[Reso
                     link,
                     f"{mine.name} means another file from each, by their $ORIGIN; make them two files or exclude them",
                 )
-    if "ORIGIN" not in text:
+    if "ORIGIN" not in text or obj.kind is Kind.PROGRAM:
         return found[0]
     return tuple(_from_links(file, resolution, catalog, settings) for resolution in found[0])
 

@@ -21,7 +21,7 @@ from nix_harden.loading.disk import DiskReader, read_loader
 from nix_harden.loading.loader import DLOPEN, NEEDED, Edge, Family, Found, Graph, How, Loader, Reader, Seen, walk
 from nix_harden.model import Decision, Edit, Held, Kind, Loadable, Object, Plan
 from nix_harden.names import LOADERS
-from nix_harden.search import is_musl
+from nix_harden.search import is_musl, own_text
 from nix_harden.settings import Settings, matches
 
 ANSWERED = (How.NAME, How.SONAME)
@@ -222,7 +222,8 @@ class _Walks:
         loader = self._loaders[path]
         if loader is not None and loader.abi == obj.abi:
             return loader
-        return Loader(path, "", obj.abi, Family.MUSL if is_musl(obj) else Family.GLIBC)
+        lib = self.catalog.lib_token(obj, own_text(obj)[0]) or "lib"
+        return Loader(path, "", obj.abi, Family.MUSL if is_musl(obj) else Family.GLIBC, lib=lib)
 
     def _compare(self, before: Graph, after: Graph, changes: "_Changes") -> Iterator[Break]:
         """Each name that leads elsewhere or is searched for anew; a file of this machine alone is none that a name has to lead to."""

@@ -63,16 +63,22 @@ def resolve_path(obj: Object, origin: str, name: str, catalog: Catalog, settings
     if found is not None and not building:
         return Resolution(name, found, "a path", True)
     among = _among(catalog.output_paths(os.path.basename(name)), obj, catalog, tried)
-    if len(among) == 1:
+    if len(among) == 1 and len(platforms(obj.abi, name)) == 1:
         return Resolution(name, among[0], "the outputs", False, None, tuple(tried))
     return Resolution(name, None, "a path", True, None, tuple(tried))
 
 
 def path_target(obj: Object, origin: str, name: str, catalog: Catalog) -> Candidate | None:
-    """What a NEEDED with a slash leads to, wherever that is, once its tokens are expanded; None for what is not absolute then."""
-    expanded = expand(name, origin, catalog.lib_token(obj), "")
-    found = catalog.look(expanded, obj.abi) if os.path.isabs(expanded) else None
-    return found if isinstance(found, Candidate) else None
+    """What a NEEDED with a slash leads to, wherever that is, once its tokens are expanded; None for what is not absolute then, or
+    leads to different files by what the processor answers."""
+    found = set[Candidate | Tried | None]()
+    for platform in platforms(obj.abi, name):
+        expanded = expand(name, origin, catalog.lib_token(obj, name), platform)
+        directory, file = os.path.split(expanded)
+        path = os.path.join(catalog.plain(directory), file)
+        found.add(catalog.look(path, obj.abi) if os.path.isabs(expanded) else None)
+    single = found.pop()
+    return single if isinstance(single, Candidate) and not found else None
 
 
 def own_search(obj: Object, origin: str, name: str, catalog: Catalog, settings: Settings) -> Resolution:
@@ -82,7 +88,7 @@ def own_search(obj: Object, origin: str, name: str, catalog: Catalog, settings: 
     different files, those are the rivals.
     """
     text, _ = own_text(obj)
-    lib = catalog.lib_token(obj)
+    lib = catalog.lib_token(obj, text)
     answers = [
         _search(places(obj, origin, lib, platform), obj, name, catalog, settings)
         for platform in platforms(obj.abi, text)
@@ -99,7 +105,8 @@ def _search(path: Iterable[Place], obj: Object, name: str, catalog: Catalog, set
     impure: str | None = None
     variants = False
     loader = None if obj.no_default_directories else catalog.loader_directory(obj)
-    for place in (*path, *((Place(loader, LOADER_DIRECTORY),) if loader else ())):
+    for text in (*path, *((Place(loader, LOADER_DIRECTORY),) if loader else ())):
+        place = replace(text, directory=catalog.plain(text.directory))
         if not os.path.isabs(place.directory):
             tried.append(Tried(place.directory or "the current directory", "another one at run time"))
             impure = impure or place.directory or "the current directory"

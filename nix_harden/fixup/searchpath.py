@@ -7,7 +7,7 @@ from nix_harden.fixup.catalog import Catalog
 from nix_harden.fixup.resolve import LOADER_DIRECTORY, cycle, resolve, resolve_any
 from nix_harden.model import ABSENT, Candidate, File, Kind, Object, PathAction, Resolution, Tried, Verdict
 from nix_harden.names import DRIVERS, LOADERS
-from nix_harden.search import NUKED, is_musl, own_text, without_room
+from nix_harden.search import NUKED, is_musl, joined, own_text, places, without_room
 from nix_harden.settings import Settings, matches
 
 
@@ -43,7 +43,7 @@ def search_path(
         wanted = [*bound, *_opened_by_name(file, catalog, settings)]
         found = {resolution.name for resolution in resolutions if resolution.own and resolution.candidate is not None}
         found -= {resolution.name for resolution in resolutions if resolution.how == LOADER_DIRECTORY}
-        added = _missing(obj, text, wanted, [name for name in searched if name not in found], catalog)
+        added = _missing(file, text, wanted, [name for name in searched if name not in found], catalog)
         if added and not text.startswith("@"):  # from which patchelf would read a file
             path = ":".join([*([text] if text else []), *added])
             return PathAction.SET, path, f"opens libraries; {tag} gets back {' '.join(added)}"
@@ -58,6 +58,8 @@ def search_path(
         return PathAction.KEEP, text, "musl searches it for what the libraries below name, too"
     if searched and is_musl(obj):
         return PathAction.KEEP, text, f"bare: {' '.join(searched)}"
+    if any("$" in name for name in searched):
+        return PathAction.KEEP, text, f"bare, and for the loader to expand: {' '.join(searched)}"
     if searched:
         rest = _where_it_may_be(obj, searched, catalog, settings)
         action = PathAction.KEEP if rest == text else PathAction.SET if rest else PathAction.EMPTY
@@ -72,7 +74,7 @@ def _where_it_may_be(obj: Object, names: Sequence[str], catalog: Catalog, settin
     """
 
     def is_settled(entry: str) -> bool:
-        directory = os.path.normpath(entry)
+        directory = catalog.plain(entry)
         return "$" not in entry and settings.in_store(directory) and not NUKED.search(entry)
 
     def may_hold(entry: str) -> bool:
@@ -81,7 +83,7 @@ def _where_it_may_be(obj: Object, names: Sequence[str], catalog: Catalog, settin
             catalog.has_variants(entry, name, obj.abi) for name in names
         )
 
-    return ":".join(entry for entry in (obj.runpath or "").split(":") if not is_settled(entry) or may_hold(entry))
+    return joined([entry for entry in (obj.runpath or "").split(":") if not is_settled(entry) or may_hold(entry)])
 
 
 def drop_room(obj: Object, action: PathAction, text: str, why: str, settings: Settings) -> tuple[PathAction, str, str]:
@@ -142,12 +144,19 @@ def _is_hardened(candidate: Candidate, settings: Settings) -> bool:
     return os.path.isabs(candidate.soname) or (own and settings.mode == "soname")
 
 
-def _missing(obj: Object, text: str, wanted: Sequence[str], lost: Sequence[str], catalog: Catalog) -> list[str]:
-    """The directories that the search path lacks, but for those that would answer a name which is left unanswered."""
-    have = {entry.rstrip("/") for entry in text.split(":")}
+def _missing(file: File, text: str, wanted: Sequence[str], lost: Sequence[str], catalog: Catalog) -> list[str]:
+    """The directories that the search path lacks from wherever the object is loaded, but for those that would answer a name which is
+    left unanswered."""
+    obj = file.object
+    origins = [os.path.dirname(path) for path in file.paths]
+    if "ORIGIN" in text and obj.kind is not Kind.PROGRAM:
+        origins += catalog.link_directories(file.paths[0])
+    lib = catalog.lib_token(obj, text)
+    found = ([place.directory for place in places(obj, origin, lib, "")] for origin in origins)
+    have = [{catalog.real(directory) for directory in each if directory} for each in found]
     return [
         directory
         for directory in dict.fromkeys(wanted)
-        if directory not in have
+        if not all(catalog.real(directory) in each for each in have)
         and not any(isinstance(catalog.look(os.path.join(directory, name), obj.abi), Candidate) for name in lost)
     ]

@@ -93,7 +93,7 @@ class _SearchPath:
         self.origin = os.path.dirname(file.paths[0])
         self.catalog, self.settings = catalog, settings
         text, _ = own_text(self.object)
-        self.entries = [entry for entry in text.split(":") if entry]
+        self.entries = text.split(":") if text else []
         self.added: list[str] = []
         self._wanted = {name: self._answer(name, self.entries) for name in self.object.needed if is_searched(name)}
         self.searches = bool(self._wanted) or self.object.opens_libraries or bool(self.object.notes)

@@ -1,9 +1,11 @@
 """RUNPATH: it goes exactly where nothing is searched any more, and DT_RPATH is never turned into it nor dropped."""
 
+import shutil
+
 import pytest
 from support.dynamic import names
-from support.source import function, prints
-from support.store import Store
+from support.source import function, opens, prints
+from support.store import Store, patchelf
 from support.trace import run
 
 
@@ -150,3 +152,63 @@ def test_a_plain_library_that_is_run_through_another_loader_call_is_the_same(sto
     assert ran.said == (0, "1\n", "")
     assert not [miss for miss in ran.misses if "liba" in miss]
     assert str(liba) in run(store.loader, "--list", str(program)).out
+
+
+def test_a_search_path_of_nothing_but_the_current_directory_stays_one(store: Store) -> None:
+    """Its one empty entry, written alone, would be no search path; a second run changes nothing."""
+    it, gone = store.package("it"), store.path / "gone"
+    liba = it.library("liba.so.1", function("a", 1))
+    libb = it.library("libb.so.1", function("b", 1, ["a"]), needs=[liba], rpath=["", gone])
+    program = it.program("app", prints("b"), needs=[libb])
+    before = run(program, cwd=it.lib)
+    assert before.out == "2\n"
+    store.harden(it)
+    once = libb.read_bytes()
+    assert (names(libb).runpath, names(libb).needed[0]) == (":", "liba.so.1")
+    assert run(program, cwd=it.lib).said == before.said
+    store.harden(it)
+    assert libb.read_bytes() == once
+
+
+def test_a_bare_name_that_the_loader_expands_keeps_its_directory(store: Store) -> None:
+    dep, it = store.package("dep"), store.package("it")
+    library = dep.library("libf.so", function("a", 7), soname="libf-name.so")
+    program = it.program("app", prints("a"), needs=[library])
+    patchelf("--replace-needed", "libf-name.so", "libf-$PLATFORM.so", program)
+    for platform in ("x86_64", "haswell", "xeon_phi"):
+        shutil.copy(library, dep.lib / f"libf-{platform}.so")
+    before = run(program)
+    assert before.out == "7\n"
+    store.harden(it, inputs=[dep])
+    assert run(program).said == before.said
+
+
+def test_a_library_without_a_search_path_still_opens_by_that_of_its_program(store: Store) -> None:
+    """What it gets back is DT_RPATH: a RUNPATH would end the program's DT_RPATH for it."""
+    a, b, it = store.package("liba"), store.package("libb"), store.package("it")
+    liba = a.library("liba.so.1", function("a", 1))
+    store.harden(a)
+    source = '#include <dlfcn.h>\nint a(void); int b(void) { return a() + (dlopen("plug.so", RTLD_NOW) != 0); }'
+    libb = b.library("libb.so.1", source, flags=[str(liba)], rpath=[])
+    it.plugin("plug.so", function("plug", 1))
+    program = it.program("app", prints("b"), needs=[libb], rpath=[b.lib, it.lib, store.libc], tag="RPATH")
+    before = run(program)
+    assert before.out == "2\n"
+    store.harden(b, inputs=[a])
+    assert names(libb).runpath is None
+    assert str(liba.parent) in (names(libb).rpath or "")
+    assert run(program).behaviour == before.behaviour
+
+
+def test_a_directory_that_origin_names_already_is_not_given_back(store: Store) -> None:
+    it = store.package("it")
+    liba = it.library("liba.so.1", function("a", 1))
+    program = it.program(
+        "app", opens("libnowhere.so.3", calls=["a"]), needs=[liba], rpath=["$ORIGIN/../lib", store.libc]
+    )
+    before = run(program)
+    store.harden(it)
+    assert names(program).runpath == f"$ORIGIN/../lib:{store.libc}"
+    after = run(program)
+    assert after.said == before.said
+    assert len(after.misses) <= len(before.misses)

@@ -1,6 +1,7 @@
 """Resolve: a bare NEEDED is bound to the file that ld.so finds for that object today."""
 
 import os
+import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -203,6 +204,42 @@ def test_a_linked_directory_is_followed_to_the_file(store: Store) -> None:
 def test_entries_with_dots_and_doubled_slashes_are_bound_in_their_plain_form(store: Store) -> None:
     program = finds(store, lambda app, libs: [f"{app.path}//../{libs[1].path.name}/./lib//"])
     assert bound(store, program) == f"{store.package('liba-1').lib}/liba.so.1"
+
+
+def test_the_parent_of_a_link_is_that_of_what_it_leads_to(store: Store) -> None:
+    """The kernel follows the link first: `LINK/../lib` is not the `lib` beside the link."""
+    program = finds(store, lambda app, libs: [app.path / "link" / ".." / "lib"])
+    app, other = store.package("app"), store.package("liba-2")
+    (app.path / "link").symlink_to(other.lib)
+    app.lib.mkdir()
+    shutil.copy(store.package("liba-1").lib / "liba.so.1", app.path / "lib" / "liba.so.1")
+    assert bound(store, program) == f"{other.lib}/liba.so.1"
+
+
+def test_a_link_to_a_program_is_not_its_origin(store: Store) -> None:
+    """The kernel names the file, however it was started."""
+    app = store.package("app")
+    liba = app.library("liba.so.1", function("a", 1), directory="libexec/lib")
+    app.library("liba.so.1", function("a", 2))
+    app.program("app", prints("a"), needs=[liba], rpath=["$ORIGIN/../lib", store.libc], directory="libexec/bin")
+    app.bin.mkdir()
+    (app.bin / "app").symlink_to("../libexec/bin/app")
+    assert bound(store, app.bin / "app") == str(liba)
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_the_lib_token_without_a_program_is_that_of_the_loader_of_the_inputs(store: Store, known: bool) -> None:
+    """Where no loader is in sight it may be any directory, and the names behind it stay bare."""
+    it = store.package("it")
+    first = store.package("first").library("liba.so.1", function("a", 1), directory=dst_lib(store))
+    other = store.package("other").library("liba.so.1", function("a", 2))
+    rpath = [f"{store.package('first').path}/$LIB", other.parent, store.libc]
+    libb = it.library("libb.so.1", function("b", 10, ["a"]), needs=[other], rpath=rpath)
+    program = store.package("app").program("app", prints("b"), needs=[libb])
+    before = run(program)
+    store.harden(it, options=["--input", store.glibc] if known else [])
+    assert names(libb).needed[0] == (str(first) if known else "liba.so.1")
+    assert run(program).behaviour == before.behaviour
 
 
 def test_the_environment_of_the_build_does_not_matter(store: Store) -> None:
