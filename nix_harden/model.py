@@ -156,7 +156,7 @@ class Resolution:
     """The verdict on one NEEDED string: the candidate and how it was found, or none and what was tried.
 
     `own` tells whether the object's own search found it, hence whether the loader does so today. `impure` is the first
-    directory before it that another machine may fill; `rivals` are different files of that name, none of
+    directory before it that another machine may fill, or the interpreter that only another machine has; `rivals` are different files of that name, none of
     which was chosen.
     """
 

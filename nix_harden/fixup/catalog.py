@@ -277,6 +277,11 @@ class Catalog:
                 return directory
         return os.path.dirname(self.real(interpreter))
 
+    def interpreter_of_elsewhere(self, obj: Object) -> str | None:
+        """The interpreter of the object, or of the outputs' programs, where another machine has it: that one has its C library, too."""
+        interpreter = obj.interpreter or self._interpreters.get(obj.abi)
+        return interpreter if interpreter and not os.path.exists(interpreter) else None
+
     def lib_token(self, obj: Object, text: str) -> str:
         """What $LIB in `text` means to the object's loader, which has it compiled in; "" where that is not known, or does not matter.
 

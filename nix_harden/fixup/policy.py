@@ -280,7 +280,8 @@ NEEDED_RULES: tuple[Rule[NeededCase], ...] = (
     ),
     Rule(
         "may be overridden",
-        "a directory that comes first in the search path is not in the store, so it may hold the name at run time",
+        "a directory that comes first in the search path is not in the store, so it may hold the name at run time; or the interpreter is"
+        " another machine's, which has its own C library",
         lambda case, _: case.resolution.impure,
     ),
     Rule("stub", "it stands for a library that takes its place at run time", _stub),

@@ -6,8 +6,9 @@ from dataclasses import replace
 
 from nix_harden.fixup.catalog import Catalog
 from nix_harden.model import Candidate, File, Object, Resolution, Tried
+from nix_harden.names import LIBC
 from nix_harden.search import Place, expand, is_pure, own_text, places, platforms
-from nix_harden.settings import Settings
+from nix_harden.settings import Settings, matches
 
 LOADER_DIRECTORY = "the interpreter's C library"
 
@@ -31,6 +32,9 @@ def resolve(obj: Object, origin: str, name: str, catalog: Catalog, settings: Set
     tried += own.tried
     if own.candidate or own.rivals:
         return replace(own, tried=tuple(tried))
+    impure = own.impure
+    if matches(LIBC, name):
+        impure = impure or catalog.interpreter_of_elsewhere(obj)
     for how, paths in (
         ("the outputs", catalog.output_paths),
         ("the inputs", catalog.input_paths),
@@ -38,8 +42,8 @@ def resolve(obj: Object, origin: str, name: str, catalog: Catalog, settings: Set
         found = _among(paths(name), obj, catalog, tried)
         if found:
             single = found[0] if len(found) == 1 else None
-            return Resolution(name, single, how, False, own.impure, tuple(tried), () if single else found)
-    return Resolution(name, None, "", False, own.impure, tuple(tried))
+            return Resolution(name, single, how, False, impure, tuple(tried), () if single else found)
+    return Resolution(name, None, "", False, impure, tuple(tried))
 
 
 def resolve_any(obj: Object, origin: str, name: str, catalog: Catalog, settings: Settings) -> Resolution:

@@ -10,7 +10,7 @@ import pytest
 from support import bytes as raw
 from support.dynamic import names
 from support.source import function, prints
-from support.store import Package, Store
+from support.store import Package, Store, patchelf
 from support.trace import run
 
 
@@ -280,3 +280,38 @@ def test_behind_a_directory_that_another_machine_may_fill_the_name_stays_bare(st
 def test_before_a_directory_that_another_machine_may_fill_the_name_is_bound(store: Store) -> None:
     program = finds(store, lambda app, libs: [libs[1].lib, store.libc, "/not/in/the/store"])
     assert bound(store, program) == f"{store.package('liba-1').lib}/liba.so.1"
+
+
+def test_the_c_library_of_an_interpreter_that_another_machine_has_stays_bare(store: Store, tmp_path: Path) -> None:
+    """As of a program for nix-ld or an FHS environment: the loader there brings the C library that it is of."""
+    app, other = store.package("app"), store.package("other-glibc")
+    interpreter = tmp_path / "lib64" / "ld.so"
+    liba = store.package("liba").library("liba.so.1", function("a", 1))
+    program = app.program("app", prints("a"), needs=[liba], rpath=[liba.parent])
+    patchelf("--set-interpreter", interpreter, program)
+    shutil.copytree(store.libc, other.lib)
+    answer = store.harden(app, inputs=[other])
+    assert names(program).needed == (str(liba), "libc.so.6")
+    assert "libc.so.6 (may be overridden)" in answer.err
+    interpreter.parent.mkdir()
+    interpreter.symlink_to(store.loader)
+    assert run(program).out == "1\n"
+
+
+@pytest.mark.parametrize("excluded", [True, False])
+def test_a_library_in_a_tree_of_links_is_told_its_own_directory(store: Store, excluded: bool) -> None:
+    """What dladdr(3) answers is the path by which it was opened: the tree's as long as its name stays bare."""
+    source = """
+        #define _GNU_SOURCE
+        #include <dlfcn.h>
+        #include <stdio.h>
+        void a(void) { Dl_info info; dladdr((void *)a, &info); puts(info.dli_fname); }"""
+    tree, app = store.package("tree"), store.package("app")
+    liba = store.package("liba").library("liba.so.1", source)
+    tree.lib.mkdir()
+    link = tree.lib / "liba.so.1"
+    link.symlink_to(liba)
+    program = app.program("app", "void a(void); int main(void) { a(); return 0; }", needs=[link])
+    assert run(program).out == f"{link}\n"
+    store.harden(app, options=["--exclude", "liba.so.1"] if excluded else [])
+    assert run(program).out == f"{link if excluded else liba}\n"

@@ -38,6 +38,7 @@ CASES = {
         "`--preload`, LD_AUDIT, dlmopen",
         "`-z nodefaultlib`",
         "`$ORIGIN` in NEEDED",
+        "data beside a library in a tree of links",
     ],
     "Files and patchelf": [
         "size",
