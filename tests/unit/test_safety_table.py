@@ -18,6 +18,7 @@ CASES = {
         "glibc's own SONAMEs",
         "libgcc_s",
         "dlopen by SONAME of a loaded library",
+        "a name that another object has answered",
         "mixed closure, the same library twice",
         "symbols are still looked up globally",
         "LD_LIBRARY_PATH no longer overrides",
