@@ -175,6 +175,18 @@ class Catalog:
 
     def _holds(self, directory: str, name: str) -> bool:
         """Whether a directory has an entry of that name; most that are asked for are not there, so it is listed once."""
+        names = self._names(directory)
+        return os.path.lexists(os.path.join(directory, name)) if names is None else name in names
+
+    def clash(self, one: str, other: str, abi: Abi) -> bool:
+        """Whether a search may find something else where two directories change places: both hold a name, or one has builds for processors."""
+        mine, theirs = self._names(one), self._names(other)
+        if mine is None or theirs is None or not {HWCAPS, *_legacy_names(abi)}.isdisjoint(mine | theirs):
+            return True
+        return not all(os.path.isdir(os.path.join(place, name)) for name in mine & theirs for place in (one, other))
+
+    def _names(self, directory: str) -> frozenset[str] | None:
+        """The names in a directory, none where it is not there; None where it may not be listed."""
         if directory not in self._entries:
             try:
                 self._entries[directory] = frozenset(os.listdir(directory))
@@ -182,8 +194,7 @@ class Catalog:
                 self._entries[directory] = None
             except OSError:
                 self._entries[directory] = frozenset()
-        names = self._entries[directory]
-        return os.path.lexists(os.path.join(directory, name)) if names is None else name in names
+        return self._entries[directory]
 
     def _look(self, path: str, directory: str, abi: Abi) -> Candidate | Tried:
         if not os.path.exists(path):

@@ -47,6 +47,9 @@ def search_path(
         if added and not text.startswith("@"):  # from which patchelf would read a file
             path = ":".join([*([text] if text else []), *added])
             return PathAction.SET, path, f"opens libraries; {tag} gets back {' '.join(added)}"
+        ordered = _holders_first(obj, text, searched, catalog, settings)
+        if ordered != text and not text.startswith("@"):
+            return PathAction.SET, ordered, f"opens libraries; what holds {' '.join(searched)} comes first"
         return PathAction.KEEP, text, "opens libraries"
     if obj.runpath is None:
         return PathAction.KEEP, text, "no RUNPATH" if obj.rpath is None else "RPATH stays as it is"
@@ -73,17 +76,46 @@ def _where_it_may_be(obj: Object, names: Sequence[str], catalog: Catalog, settin
     The loader would try each of them first, with all its subdirectories. What a build has overwritten says which names stay bare, and stays.
     """
 
-    def is_settled(entry: str) -> bool:
-        directory = catalog.plain(entry)
-        return "$" not in entry and settings.in_store(directory) and not NUKED.search(entry)
-
     def may_hold(entry: str) -> bool:
         found = (catalog.look(os.path.join(entry, name), obj.abi) for name in names)
         return any(each.why != ABSENT if isinstance(each, Tried) else True for each in found) or any(
             catalog.has_variants(entry, name, obj.abi) for name in names
         )
 
-    return joined([entry for entry in (obj.runpath or "").split(":") if not is_settled(entry) or may_hold(entry)])
+    return joined(
+        [
+            entry
+            for entry in (obj.runpath or "").split(":")
+            if not _is_settled(entry, catalog, settings) or may_hold(entry)
+        ]
+    )
+
+
+def _is_settled(entry: str, catalog: Catalog, settings: Settings) -> bool:
+    """Whether no machine, no link to the object and no later build says what the entry leads to."""
+    directory = catalog.plain(entry)
+    return "$" not in entry and settings.in_store(directory) and not NUKED.search(entry)
+
+
+def _holders_first(obj: Object, text: str, names: Sequence[str], catalog: Catalog, settings: Settings) -> str:
+    """The search path in which directories of the store that hold one of the names come before others of the store.
+
+    None passes an entry that is not settled, nor a directory with a file of one name: whatever is searched for, it is found where it was.
+    """
+    entries: list[str] = []
+    front = 0
+    for entry in text.split(":") if text else ():
+        if not _is_settled(entry, catalog, settings):
+            entries.append(entry)
+            front = len(entries)
+        elif any(isinstance(catalog.look(os.path.join(entry, name), obj.abi), Candidate) for name in names) and not any(
+            catalog.clash(entry, other, obj.abi) for other in entries[front:]
+        ):
+            entries.insert(front, entry)
+            front += 1
+        else:
+            entries.append(entry)
+    return joined(entries)
 
 
 def drop_room(obj: Object, action: PathAction, text: str, why: str, settings: Settings) -> tuple[PathAction, str, str]:

@@ -212,3 +212,33 @@ def test_a_directory_that_origin_names_already_is_not_given_back(store: Store) -
     after = run(program)
     assert after.said == before.said
     assert len(after.misses) <= len(before.misses)
+
+
+@pytest.mark.parametrize(
+    "between", ["nothing", "a directory with a file of the same name", "another machine's directory"]
+)
+def test_directories_that_hold_a_bare_name_come_first_where_nothing_else_changes(store: Store, between: str) -> None:
+    """A program that opens libraries keeps all of its search path; what the loader starts with it has not to try all of that."""
+    it, driver = store.package("it"), store.package("driver")
+    others = [store.package(f"other-{number}") for number in range(3)]
+    libraries = [place.library(f"liba{n}.so.1", function(f"a{n}", n)) for n, place in enumerate(others)]
+    libcuda = driver.library("libcuda.so.1", function("cuda", 9))
+    path = [*(place.lib for place in others), driver.lib, store.libc]
+    match between:
+        case "a directory with a file of the same name":
+            driver.library("libsame.so", function("same", 1))
+            others[0].library("libsame.so", function("same", 2))
+        case "another machine's directory":
+            path.insert(3, store.path.parent / "machine")
+    source = opens("libsame.so", calls=["a0", "a1", "a2", "cuda"])
+    program = it.program("app", source, needs=[*libraries, libcuda], rpath=path)
+    before = run(program)
+    store.harden(it)
+    after = run(program)
+    assert after.behaviour == before.behaviour
+    moved = [driver.lib, *path[:3], store.libc] if between == "nothing" else path
+    assert names(program).runpath == ":".join(map(str, moved))
+    assert len(after.misses) < len(before.misses)
+    once = program.read_bytes()
+    store.harden(it)
+    assert program.read_bytes() == once
