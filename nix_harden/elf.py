@@ -261,8 +261,11 @@ def _loadable(path: str, image: Image, *, mentions: bool = True) -> Loadable:
 
 
 def _is_relative_unversioned(dynamic: Dynamic | None) -> bool:
-    """Whether there are DT_RELR and neither a need of GLIBC_ABI_DT_RELR nor glibc's own versions (elf/dl-version.c)."""
+    """Whether there are DT_RELR and versions of libc.so, and neither a need of GLIBC_ABI_DT_RELR nor glibc's own (elf/dl-version.c)."""
     if dynamic is None or dynamic.value(elf.DT_RELR) is None:
+        return False
+    files = {dynamic.string(need.file, "a version's file") for need in dynamic.version_needs}
+    if not any(os.path.basename(file).startswith("libc.so.") for file in files):
         return False
     needed = {dynamic.string(version.name, "a version") for need in dynamic.version_needs for version in need.versions}
     defined = {dynamic.string(each.names[0], "a version") for each in dynamic.version_definitions if each.names}

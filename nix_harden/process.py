@@ -155,7 +155,12 @@ def start_beside(argv: Sequence[str], ready: str) -> Beside:
 def _beside(tool: str, running: "subprocess.Popen[bytes]", err: IO[bytes]) -> Beside:
     """What is running, with somebody to hear what it says, so that it never waits for that."""
     said: deque[bytes] = deque(maxlen=1)
-    reader = threading.Thread(target=said.extend, args=(err,), daemon=True)
+
+    def hear() -> None:
+        with err:
+            said.extend(err)
+
+    reader = threading.Thread(target=hear, daemon=True)
     reader.start()
     return Beside(tool, running, said, reader)
 

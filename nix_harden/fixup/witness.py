@@ -4,7 +4,6 @@ The only importer of elftools. Its ELFFile takes milliseconds a file, most of th
 """
 
 import functools
-import mmap
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from elftools.elf.structs import ELFStructs
 
 CLASSES, ORDERS = {1: 32, 2: 64}, {1: True, 2: False}
 MOST_VERSIONS = 1 << 14  # libc.so.6 has less than a hundred
+PIECE = 256  # bytes that are read of a string at once
 STRINGS = "DT_NEEDED DT_SONAME DT_RPATH DT_RUNPATH".split()
 
 
@@ -42,12 +42,32 @@ class Seen:
 
 def look(path: str) -> Seen:
     """Read the object at `path`. Raises Blind."""
-    with open(path, "rb") as file:
+    with open(path, "rb", buffering=0) as file:
         try:
-            with mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as data:
-                return _File(data).seen()
+            return _File(_Bytes(file.fileno())).seen()
         except (ConstructError, LookupError, ValueError) as error:
             raise Blind(f"{type(error).__name__} {error}".strip()) from error
+
+
+class _Bytes:
+    """The bytes of an open file, read where they are asked for: it may be larger than what a process can map."""
+
+    def __init__(self, descriptor: int) -> None:
+        self.descriptor, self.size = descriptor, os.fstat(descriptor).st_size
+
+    def read(self, start: int, size: int) -> bytes:
+        """At most `size` bytes; fewer where the file ends."""
+        size = min(size, self.size - start)
+        return os.pread(self.descriptor, size, start) if size > 0 else b""
+
+    def string(self, start: int) -> bytes | None:
+        """The bytes before the first NUL from `start` on; None where there is none."""
+        found = b""
+        while piece := self.read(start + len(found), PIECE):
+            found += piece
+            if (end := found.find(b"\0", len(found) - len(piece))) >= 0:
+                return found[:end]
+        return None
 
 
 @functools.cache
@@ -63,11 +83,12 @@ def _structures(little_endian: bool, bits: int, *of_header: str) -> ELFStructs:
 class _File:
     """The headers and the dynamic section of a file, found by its segments."""
 
-    def __init__(self, data: mmap.mmap) -> None:
+    def __init__(self, data: _Bytes) -> None:
         self.data = data
         self.versions = 0
-        bits, little_endian = CLASSES[data[4]], ORDERS[data[5]]
-        header = _structures(little_endian, bits).Elf_Ehdr.parse(data[:64])
+        ident = data.read(0, 16)
+        bits, little_endian = CLASSES[ident[4]], ORDERS[ident[5]]
+        header = _structures(little_endian, bits).Elf_Ehdr.parse(data.read(0, 64))
         of_header = header["e_type"], header["e_machine"], header["e_ident"]["EI_OSABI"]
         self.structures = _structures(little_endian, bits, *of_header)
         self.segments = self._table(self.structures.Elf_Phdr, header["e_phoff"], header["e_phnum"])
@@ -75,7 +96,7 @@ class _File:
         if dynamic is None:
             raise Blind("no dynamic section")
         tags = RepeatUntil(lambda tag, _: tag["d_tag"] == "DT_NULL", self.structures.Elf_Dyn)
-        found = tags.parse(data[dynamic["p_offset"] : dynamic["p_offset"] + dynamic["p_filesz"]])
+        found = tags.parse(data.read(dynamic["p_offset"], dynamic["p_filesz"]))
         self.tags: list[tuple[Any, int]] = [(tag["d_tag"], tag["d_val"]) for tag in found[:-1]]
         self.values = dict(reversed(self.tags))
         self.strings = self._place(self.values["DT_STRTAB"])
@@ -107,7 +128,7 @@ class _File:
     def _interpreter(self) -> str | None:
         for segment in self.segments:
             if segment["p_type"] == "PT_INTERP" and segment["p_filesz"]:
-                text = self.data[segment["p_offset"] : segment["p_offset"] + segment["p_filesz"]]
+                text = self.data.read(segment["p_offset"], segment["p_filesz"])
                 return os.fsdecode(text.partition(b"\0")[0])
         return None
 
@@ -146,14 +167,14 @@ class _File:
 
     def _string(self, offset: int) -> str:
         start = self.strings + offset
-        end = self.data.find(b"\0", start)
-        if end < 0:
+        text = self.data.string(start)
+        if text is None:
             raise ValueError(f"no string at {start:#x}")
-        return os.fsdecode(self.data[start:end])
+        return os.fsdecode(text)
 
     def _one(self, entry: Any, at: int) -> Container:
-        return entry.parse(self.data[at : at + entry.sizeof()])
+        return entry.parse(self.data.read(at, entry.sizeof()))
 
     def _table(self, entry: Any, at: int, count: int) -> list[Container]:
-        found: list[Container] = Array(count, entry).parse(self.data[at : at + count * entry.sizeof()])
+        found: list[Container] = Array(count, entry).parse(self.data.read(at, count * entry.sizeof()))
         return found
