@@ -23,14 +23,15 @@ from nix_harden.errors import HardenError, MalformedElf, NotEdited, ReadError, S
 from nix_harden.fixup.patchelf import arguments, find
 from nix_harden.fixup.place import new_tag, place, reorder
 from nix_harden.fixup.workers import share
-from nix_harden.model import COPY, Edit, Kind, Object, PathAction, StringTable, Write
+from nix_harden.model import COPY, Abi, Edit, Kind, Object, PathAction, StringTable, Write
 from nix_harden.process import run
 from nix_harden.settings import Settings
 
 FICLONE = 0x40049409  # <linux/fs.h>
 LARGEST_COPY = 1 << 30
 AT_FDCWD, RENAME_EXCHANGE = -100, 2  # <fcntl.h>, <linux/fs.h>
-LOWEST = 0x10000  # what vm.mmap_min_addr is nearly everywhere
+# The lowest address that a process may map (vm.mmap_min_addr; mm/Kconfig of Linux): lower where the kernel runs 32-bit ARM.
+LOWEST, LOWEST_OF_ARM = 0x10000, 0x8000
 SCRATCH = "nix-harden-"
 SETTLED = 60  # seconds in which a scratch directory that is made is also locked
 CAPABILITY = "security.capability"
@@ -467,12 +468,12 @@ def verify(edit: Edit, before: Unedited | None, copy: str, *, moved: bool) -> st
     _compare(edit, after)
     if old is None or new is None or old.spoilt(new):
         raise WriteError(edit.paths[0], "the edit changed a symbol's or version's name, or a flag")
-    if problem := _unmapped(old, new) if moved else "it moved a segment" * (old.loaded != new.loaded):
+    if problem := _unmapped(old, new, edit.before.abi) if moved else "it moved a segment" * (old.loaded != new.loaded):
         raise WriteError(edit.paths[0], problem)
     return _second_reading(edit, old, new, copy)
 
 
-def _unmapped(old: Contents, new: Contents) -> str:
+def _unmapped(old: Contents, new: Contents, abi: Abi) -> str:
     """What keeps a loader from mapping all code and data where they were; nothing if it still does.
 
     The segment that begins with the file header is not asked for: tables of it lie elsewhere.
@@ -482,8 +483,9 @@ def _unmapped(old: Contents, new: Contents) -> str:
         if not any(each.address <= segment.address and end <= each.address + each.size for each in new.loaded):
             return f"the segment at {segment.address:#x} is no longer there"
     lowest, was = (min((each.address for each in contents.loaded), default=0) for contents in (new, old))
-    if lowest < was and lowest < LOWEST:
-        return f"its first segment would be at {lowest:#x}, below {LOWEST:#x}, where a kernel maps nothing"
+    allowed = LOWEST_OF_ARM if abi.machine in ("EM_ARM", "EM_AARCH64") else LOWEST
+    if lowest < was and lowest < allowed:
+        return f"its first segment would be at {lowest:#x}, below {allowed:#x}, where a kernel maps nothing"
     return ""
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from foreign.cross import AARCH64, ARMHF, I386, MACHINES, PPC64EL, S390X, Machine, World, executed
+from foreign.cross import AARCH64, ARMHF, I386, MACHINES, PPC64EL, RISCV64, S390X, Machine, World, executed
 from support.dynamic import names
 from support.store import Package, Store
 
@@ -109,13 +109,15 @@ def test_a_chain_is_bound_and_runs(store: Store, machine: Machine, linker: tuple
 
 @pytest.mark.parametrize("machine", [each for each in MACHINES if each != S390X], ids=named)
 def test_programs_at_fixed_addresses_run(store: Store, machine: Machine) -> None:
-    """s390x is missing: patchelf spoils its ET_EXEC, and the file stays as it was (tests/elf/test_foreign.py)."""
+    """s390x is missing: patchelf spoils its ET_EXEC, and the file stays as it was (tests/elf/test_foreign.py). So does that of riscv64, which
+    begins at the lowest address that a kernel maps there."""
     chain = Chain.build(World.create(store, machine), kind="-no-pie")
     before = chain.world.run(chain.app, "word")
     assert before.out == "7 70 word\n"
     chain.harden()
     after = chain.world.run(chain.app, "word")
-    assert (after.behaviour, after.misses) == (before.behaviour, ())
+    assert after.behaviour == before.behaviour
+    assert (after.misses == ()) == (machine != RISCV64)
 
 
 @pytest.mark.parametrize("machine", MACHINES, ids=named)
