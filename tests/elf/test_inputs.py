@@ -220,19 +220,19 @@ def test_an_input_that_shrink_rpath_dropped_answers(store: Store, app: Package) 
 
 
 def test_a_name_that_is_a_link_to_a_library_of_another_name(store: Store, app: Package) -> None:
-    """As libblas.so.3 leads to whichever implementation was chosen; the package of that one has its own libblas.so.3."""
-    farm, chosen = store.package("blas"), store.package("openblas")
-    real = chosen.library("libopenblas.so.0", function("a", 1))
-    chosen.library("libblas.so.3", function("a", 2))
+    """As libchoice.so.3 leads to whichever implementation was chosen; the package of that one has its own libchoice.so.3."""
+    farm, chosen = store.package("choice"), store.package("implementation")
+    real = chosen.library("libimplementation.so.0", function("a", 1))
+    chosen.library("libchoice.so.3", function("a", 2))
     farm.lib.mkdir()
-    (farm.lib / "libblas.so.3").symlink_to(real)
-    reference = store.package("reference").library("libblas.so.3", function("a", 3))
+    (farm.lib / "libchoice.so.3").symlink_to(real)
+    reference = store.package("reference").library("libchoice.so.3", function("a", 3))
     program = app.program("app", prints("a"), needs=[reference], rpath=[farm.lib, store.libc])
     before = run(program)
     assert before.out == "1\n"
     store.harden(app)
     assert run(program).behaviour == before.behaviour
-    assert names(program).needed[0] == f"{farm.lib}/libblas.so.3"
+    assert names(program).needed[0] == f"{farm.lib}/libchoice.so.3"
 
 
 def test_one_file_needed_under_two_names_is_mapped_once(store: Store, app: Package) -> None:
