@@ -11,6 +11,7 @@ import pytest
 from faults import crafted
 from faults.fuzz import MEMORY
 from faults.limits import READ, harden, limited, read_within
+from faults.users import NOBODY
 from faults.users import harden as harden_without_privileges
 from support.source import function, prints
 from support.store import REPOSITORY, Store
@@ -101,13 +102,14 @@ def test_an_unreadable_file_beside_a_reference_between_outputs(open_store: Store
 
 
 def test_a_hard_link_that_cannot_be_written_is_said_as_it_is(open_store: Store) -> None:
-    """The first name may lie in a directory that can be written, the second in one that cannot."""
+    """The first name may lie in a directory that can be written, the second in one that is somebody else's."""
     it = open_store.package("it")
     liba = it.library("liba.so.1", function("a", 1))
     app = it.program("app", prints("a"), needs=[liba])
     (it.path / "libexec").mkdir()
     (it.path / "libexec" / "app").hardlink_to(app)
-    (it.path / "libexec").chmod(0o555)
+    os.chown(it.path / "libexec", NOBODY, NOBODY)
+    (it.path / "libexec").chmod(0o755)
     before = app.read_bytes()
     status, said = harden_without_privileges(open_store, "fixup", "--output", f"out={it.path}")
     assert status == 3
