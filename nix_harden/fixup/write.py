@@ -32,7 +32,7 @@ LARGEST_COPY = 1 << 30
 AT_FDCWD, RENAME_EXCHANGE = -100, 2  # <fcntl.h>, <linux/fs.h>
 # The lowest address that a process may map (vm.mmap_min_addr; mm/Kconfig of Linux): lower where the kernel runs 32-bit ARM.
 LOWEST, LOWEST_OF_ARM = 0x10000, 0x8000
-SCRATCH = "nix-harden-"
+SCRATCH = "nix-harden-copies-"
 SETTLED = 60  # seconds in which a scratch directory that is made is also locked
 CAPABILITY = "security.capability"
 # What ends a patchelf whatever file it is given: a signal from outside, and these words of strerror(3).
@@ -157,11 +157,16 @@ def _scratch() -> Iterator[str]:
 
 
 def _clear(scratch: str) -> None:
-    """Delete a scratch directory of this user that no run holds."""
+    """Delete a scratch directory of this user that no run holds; one in which lies anything but copies is somebody else's, and stays."""
     with contextlib.suppress(OSError), _lock(scratch):
         status = os.stat(scratch)
         if status.st_uid == os.geteuid() and status.st_mtime < time.time() - SETTLED:
-            shutil.rmtree(scratch, ignore_errors=True)
+            with os.scandir(scratch) as entries:
+                copies = list(entries)
+            if all(each.name.startswith(COPY) and each.is_file(follow_symlinks=False) for each in copies):
+                for each in copies:
+                    os.unlink(each.path)
+                os.rmdir(scratch)
 
 
 @contextlib.contextmanager

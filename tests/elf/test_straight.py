@@ -183,16 +183,20 @@ def test_what_cannot_be_put_back_is_said(it: Package, monkeypatch: pytest.Monkey
 def test_the_scratch_of_a_killed_run_is_cleared_away_and_that_of_one_at_work_is_not(
     store: Store, it: Package, tmp_path: Path
 ) -> None:
-    """A kill leaves its copies in TMPDIR, which is nobody's where no build ends."""
+    """A kill leaves its copies in TMPDIR, which is nobody's where no build ends. What holds anything else is somebody else's."""
     scratch = tmp_path / "tmp"
     scratch.mkdir()
-    killed, at_work, young = (scratch / f"nix-harden-{name}" for name in ("killed", "at-work", "young"))
-    for each in (killed, at_work, young):
+    names = ("at-work", "killed", "theirs", "young")
+    at_work, killed, theirs, young = (scratch / f"nix-harden-copies-{name}" for name in names)
+    another = scratch / "nix-harden-store"
+    for each in (at_work, killed, theirs, young, another):
         each.mkdir()
-        (each / "copy").write_text("")
-        if each != young:
-            os.utime(each, (0, 0))
+        (each / ".nix-harden-copy").write_text("")
+    (theirs / "store").mkdir()
+    for each in (at_work, killed, theirs, another):
+        os.utime(each, (0, 0))
     with write._lock(str(at_work)):
         store.harden(it, environ={"TMPDIR": str(scratch)})
-    assert sorted(scratch.iterdir()) == [at_work, young]
+    assert sorted(scratch.iterdir()) == [at_work, theirs, young, another]
+    assert list(theirs.iterdir())
     shutil.rmtree(scratch)
