@@ -23,7 +23,7 @@ from nix_harden.errors import HardenError, MalformedElf, NotEdited, ReadError, S
 from nix_harden.fixup.patchelf import arguments, find
 from nix_harden.fixup.place import new_tag, place, reorder
 from nix_harden.fixup.workers import share
-from nix_harden.model import COPY, Abi, Edit, Kind, Object, PathAction, StringTable, Write
+from nix_harden.model import COPY, Abi, Edit, Object, StringTable, Write
 from nix_harden.process import run
 from nix_harden.settings import Settings
 
@@ -32,6 +32,8 @@ LARGEST_COPY = 1 << 30
 AT_FDCWD, RENAME_EXCHANGE = -100, 2  # <fcntl.h>, <linux/fs.h>
 # The lowest address that a process may map (vm.mmap_min_addr; mm/Kconfig of Linux): lower where the kernel runs 32-bit ARM.
 LOWEST, LOWEST_OF_ARM = 0x10000, 0x8000
+# What is compared of an object that was edited, with what it is to read as.
+READ_AGAIN = "abi kind interpreter soname needed runpath rpath filters version_files opens_libraries".split()
 SCRATCH = "nix-harden-copies-"
 SETTLED = 60  # seconds in which a scratch directory that is made is also locked
 CAPABILITY = "security.capability"
@@ -440,24 +442,8 @@ def _temporary(directory: str) -> str:
 
 def expected(edit: Edit) -> dict[str, object]:
     """What an object must read as once `edit` is made, for every field that an edit may touch."""
-    before, names = edit.before, dict(edit.needed)
-    runpath, rpath = before.runpath, before.rpath
-    if edit.action is PathAction.EMPTY:
-        runpath = ""
-    elif edit.action is PathAction.SET:
-        runpath, rpath = (runpath, edit.search_path) if edit.rpath else (edit.search_path, rpath)
-    return {
-        "abi": before.abi,
-        "kind": Kind.LIBRARY if before.kind is Kind.PLUGIN and edit.soname is not None else before.kind,
-        "interpreter": before.interpreter,
-        "soname": edit.soname or before.soname,
-        "needed": edit.needed_after,
-        "runpath": runpath,
-        "rpath": rpath,
-        "filters": before.filters,
-        "version_files": tuple(names.get(name, name) for name in before.version_files),
-        "opens_libraries": before.opens_libraries,
-    }
+    after = edit.after
+    return {name: getattr(after, name) for name in READ_AGAIN}
 
 
 def verify(edit: Edit, before: Unedited | None, copy: str, *, moved: bool) -> str:
