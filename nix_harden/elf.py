@@ -15,7 +15,7 @@ from nix_harden.image import Broken, Dynamic, Image
 from nix_harden.model import DlopenNote, Field, Kind, Loadable, Object, StringTable, Use, Write
 
 if TYPE_CHECKING:
-    from nix_harden.freezing.symbols import Symbols
+    from nix_harden.loading.symbols import Symbols
 
 T = TypeVar("T")
 

@@ -25,11 +25,11 @@ from nix_harden.freezing.copies import check_directory, check_parent, made_direc
 from nix_harden.freezing.frozen import Closure, Compared, Frozen, Opened, Order, Searched
 from nix_harden.freezing.opened import Call, Evidence, Observed
 from nix_harden.freezing.ordering import INSTEAD, Ordering, sort
-from nix_harden.freezing.symbols import KINDS, Symbols
 from nix_harden.freezing.wrappers import LARGEST, interpreter, wrapped
 from nix_harden.loading.audit import parse_listing
 from nix_harden.loading.disk import DiskReader, Loaders, distrust
 from nix_harden.loading.loader import Family, Graph, How, Reader, Unloadable, Unopened, walk
+from nix_harden.loading.symbols import KINDS, Symbols
 from nix_harden.model import Kind
 from nix_harden.process import ask, show
 from nix_harden.settings import Settings, from_environ

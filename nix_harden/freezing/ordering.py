@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from nix_harden.errors import NotFrozen
-from nix_harden.freezing.binding import Binder, Bindings
-from nix_harden.freezing.symbols import STB_GNU_UNIQUE, Symbols
+from nix_harden.loading.binding import Binder, Bindings
 from nix_harden.loading.loader import NEEDED, Graph, How
+from nix_harden.loading.symbols import STB_GNU_UNIQUE, Symbols
 
 INSTEAD = "freeze it with --order loader"
 # They look whether they are the first library of a process, or take the place of what comes behind them.

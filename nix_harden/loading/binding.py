@@ -7,7 +7,7 @@ the program's own order of loading, the program itself 0. An order is those numb
 import functools
 from collections.abc import Mapping, Sequence
 
-from nix_harden.freezing.symbols import PLT, Lookup, Symbols
+from nix_harden.loading.symbols import PLT, Lookup, Symbols
 
 # For each asker, in the order of their numbers, the object that answers each of its lookups.
 Bindings = tuple[Mapping[Lookup, int | None], ...]
