@@ -69,7 +69,7 @@ def read_wants(path: str) -> Loadable | None:
 
 def read_symbols(path: str) -> "Symbols | None":
     """What the object at `path` defines and looks up; answers and raises as `read_object`, and for a machine that is not in symbols.KINDS."""
-    from nix_harden.freezing import symbols
+    from nix_harden.loading import symbols
 
     return _with_image(path, symbols.read)
 

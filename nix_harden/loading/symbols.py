@@ -162,10 +162,10 @@ def read(image: Image) -> Symbols:
     if image.machine not in KINDS:
         raise Broken(f"what relocations of {image.machine} look up is not known")
     dynamic = image.dynamic
-    return Symbols() if dynamic is None or dynamic.empty else _Reader(dynamic).symbols()
+    return Symbols() if dynamic is None or dynamic.empty else TableReader(dynamic).symbols()
 
 
-class _Reader:
+class TableReader:
     """The tables of a dynamic section, in columns."""
 
     def __init__(self, dynamic: Dynamic) -> None:
