@@ -52,6 +52,12 @@ stdenv.mkDerivation {
     library=$out/lib/nix-harden
     mkdir -p "$library" "$out/bin"
     cp -r nix_harden hooks "$library"
+  ''
+  + lib.optionalString (stdenv.hostPlatform.isx86_64 || stdenv.hostPlatform.isAarch64) ''
+    # what nixpkgs gives linkers would lead back to this package
+    NIX_LDFLAGS= NIX_DONT_SET_RPATH=1 PYTHONPATH=$library PYTHONDONTWRITEBYTECODE=1 python3 -m nix_harden.prelinking.compile "$CC"
+  ''
+  + ''
     python3 -m compileall -q --invalidation-mode unchecked-hash "$library/nix_harden"
     cat > "$out/bin/nix-harden" <<END
     #!${python}/bin/python3 -I

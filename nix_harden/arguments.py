@@ -36,6 +36,7 @@ def parser() -> argparse.ArgumentParser:
     _add_unharden(commands)
     _add_audit(commands)
     _add_freeze(commands)
+    _add_prelink(commands)
     _add_graph(commands)
     _add_why(commands)
     _add_report(commands)
@@ -242,6 +243,45 @@ answer the same. A program that cannot be frozen leads to exit status 1.""",
         action="store_true",
         help="RUN the program first, with what follows behind -- for its arguments, and take the libraries that it then opens for opened",
     )
+
+
+def _add_prelink(commands: Commands) -> None:
+    sub = _add(
+        commands,
+        "prelink",
+        "[options] PROGRAM (--output OUT | --in-place | --check)",
+        "work out beforehand what a program's names and symbols mean",
+        """Write a copy of a program that names a module of its loader (rtld-audit(7)), and
+that module beside it. The module knows which file each name means and which
+address each symbol has, so that ld.so neither searches nor looks symbols up. No
+library is changed. Where a library is another than it was, or anything else is
+not as it was, the module does nothing, and ld.so does all as without it. For
+programs of glibc 2.35 and newer, on x86-64 and AArch64.
+
+Nothing of the program is run but what resolves IFUNCs: on the machine that it is
+for, its loader relocates it twice, with the module and without, and what lies in
+memory then must be the same, or nothing is written and the exit status is 1.""",
+        "/nix/store/…-ffmpeg/bin/ffmpeg -o ~/bin/ffmpeg",
+        "--in-place ./result-copy/bin/emacs",
+        "--check ./prelinked/bin/app",
+    )
+    sub.add_argument("program", metavar="PROGRAM", help="an ELF program, or a wrapper that nixpkgs made for one")
+    place = sub.add_mutually_exclusive_group()
+    place.add_argument("-o", "--output", metavar="OUT", help="the file to write; one that is there is replaced")
+    place.add_argument(
+        "--in-place",
+        action="store_true",
+        help="replace the program itself; of a wrapper, the program that it starts",
+    )
+    place.add_argument(
+        "--check",
+        action="store_true",
+        help="say whether the module of a prelinked program fits and is at work, and what differs where it does not; exit status 1 then",
+    )
+    sub.add_argument(
+        "--table", metavar="FILE", help="where the module goes; without it, beside the program, as OUT.prelink.so"
+    )
+    sub.add_argument("--json", action="store_true", help="print what was done, or seen, as JSON")
 
 
 def _add_graph(commands: Commands) -> None:

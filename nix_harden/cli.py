@@ -217,6 +217,31 @@ def freeze(arguments: "Namespace") -> int:
     return DONE
 
 
+def prelink(arguments: "Namespace") -> int:
+    """Work out, prove, write, say; or check."""
+    from nix_harden.prelinking import checked, prelinked
+    from nix_harden.prelinking.prelink import prelink as run
+
+    if arguments.check:
+        seen = checked.check(arguments.program)
+        if arguments.json:
+            print(json.dumps({"version": 1, **checked.as_json(seen)}, indent=2))
+        else:
+            for line in checked.text(seen):
+                print(printable(line))
+        return DONE if seen.fits else FINDINGS
+    if arguments.output is None and not arguments.in_place:
+        raise UsageError("--output", "is not there; say the file to write, or --in-place, or --check")
+    with shown_on(sys.stderr) as progress:
+        progress(0, 0, arguments.program)
+        done = run(arguments.program, arguments.output, arguments.table)
+    for line in prelinked.text(done):
+        _say(f"nix-harden: {line}")
+    if arguments.json:
+        print(json.dumps({"version": 1, **prelinked.as_json(done)}, indent=2))
+    return DONE
+
+
 def graph(arguments: "Namespace") -> int:
     """Look, leave out, draw, say."""
     from nix_harden.graphing import graph as run
@@ -355,6 +380,7 @@ COMMANDS = {
     "unharden": unharden,
     "audit": audit,
     "freeze": freeze,
+    "prelink": prelink,
     "graph": graph,
     "why": why,
     "report": report,

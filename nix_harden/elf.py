@@ -16,6 +16,7 @@ from nix_harden.model import DlopenNote, Field, Kind, Loadable, Object, StringTa
 
 if TYPE_CHECKING:
     from nix_harden.loading.symbols import Symbols
+    from nix_harden.prelinking.slots import Mapped
 
 T = TypeVar("T")
 
@@ -25,7 +26,13 @@ DF_1_PIE = 0x08000000
 DLOPEN = (b"dlopen", b"dlmopen", b"__libc_dlopen_mode")
 DLSYM = (b"dlsym", b"dlvsym")
 DLOPEN_NOTE = (b"FDO", 0x407C0C0A)  # https://systemd.io/ELF_DLOPEN_METADATA
-USES = {elf.DT_NEEDED: Use.NEEDED, elf.DT_SONAME: Use.SONAME, elf.DT_RPATH: Use.RPATH, elf.DT_RUNPATH: Use.RUNPATH}
+USES = {
+    elf.DT_NEEDED: Use.NEEDED,
+    elf.DT_SONAME: Use.SONAME,
+    elf.DT_RPATH: Use.RPATH,
+    elf.DT_RUNPATH: Use.RUNPATH,
+    elf.DT_AUDIT: Use.AUDIT,
+}
 # Kinds of sections whose strings the dynamic section leads to as well: SHT_DYNAMIC, SHT_DYNSYM, SHT_GNU_verdef and SHT_GNU_verneed.
 LINKED = (6, elf.SHT_DYNSYM, 0x6FFFFFFD, 0x6FFFFFFE)
 PRELINKED = (0x6FFFFEF8, 0x6FFFFEF9)  # DT_GNU_CONFLICT and DT_GNU_LIBLIST, whose table has strings of its own
@@ -74,6 +81,13 @@ def read_symbols(path: str) -> "Symbols | None":
     return _with_image(path, symbols.read)
 
 
+def read_mapped(path: str) -> "Mapped | None":
+    """The object at `path` as a table of addresses needs it; answers and raises as `read_symbols`."""
+    from nix_harden.prelinking import slots
+
+    return _with_image(path, slots.read)
+
+
 def read_mentions(path: str) -> tuple[str, ...]:
     """Every string in the file at `path` that reads like the bare name of a shared library; raises as `read_object`."""
     return _with_image(path, Image.library_names) or ()
@@ -110,7 +124,6 @@ class Contents:
     names: frozenset[int]
     strings: bytes
     tags: tuple[tuple[int, int], ...]
-    filters: tuple[str, ...]
     loaded: tuple[elf.Segment, ...]
 
     @property
@@ -119,7 +132,7 @@ class Contents:
 
     def spoilt(self, after: "Contents") -> bool:
         """Whether an edit that led from these contents to others changed what it may not."""
-        mine, theirs = ((each.symbols, each.versions, each.tags, each.filters) for each in (self, after))
+        mine, theirs = ((each.symbols, each.versions, each.tags) for each in (self, after))
         size = min(len(self.strings), len(after.strings))
         if mine != theirs or max((*self.symbols, *self.versions), default=0) >= size > 0:
             return True
@@ -317,7 +330,6 @@ def _contents(image: Image) -> Contents | None:
         names=dynamic.fixed_references,
         strings=dynamic.strings,
         tags=tuple(row for row in dynamic.tags if row[0] in FIXED),
-        filters=dynamic.filters(),
         loaded=tuple(segment for segment in image.segments if segment.type == elf.PT_LOAD),
     )
 

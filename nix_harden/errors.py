@@ -189,6 +189,19 @@ class NotFrozen(HardenError):
 
 
 @dataclass(eq=False)
+class NotPrelinked(HardenError):
+    """A program that no table can be made for: why, and what to do instead."""
+
+    path: str
+    problem: str
+    advice: str
+    status = 1
+
+    def __str__(self) -> str:
+        return f"{self.path}: not prelinked, nothing was written: {self.problem}; {self.advice}"
+
+
+@dataclass(eq=False)
 class NotDrawn(HardenError):
     """Something that no picture can be made of: why, and what to do instead."""
 

@@ -79,7 +79,7 @@ NO_STRINGS = frozenset(
     (*range(2, 14), *range(16, 29), DT_FLAGS, *range(32, 38), 0x6FFFFEF6, 0x6FFFFEF7, DT_GNU_HASH)
 ) | frozenset((DT_VERSYM, 0x6FFFFFF9, 0x6FFFFFFA, DT_FLAGS_1, DT_VERDEF, DT_VERDEFNUM, DT_VERNEED, DT_VERNEEDNUM))
 # Tags whose strings this project edits.
-EDITABLE = frozenset((DT_NEEDED, DT_SONAME, DT_RPATH, DT_RUNPATH))
+EDITABLE = frozenset((DT_NEEDED, DT_SONAME, DT_RPATH, DT_RUNPATH, DT_AUDIT))
 # Tags whose value is where a table begins.
 TABLES = frozenset(
     (DT_STRTAB, DT_HASH, DT_GNU_HASH, DT_VERSYM, DT_VERNEED, DT_VERDEF, DT_RELA, DT_REL, DT_JMPREL, DT_RELR)

@@ -198,6 +198,7 @@ class Use(enum.Enum):
     SONAME = "DT_SONAME"
     RPATH = "DT_RPATH"
     RUNPATH = "DT_RUNPATH"
+    AUDIT = "DT_AUDIT"
     VERSION = "vn_file"
 
 
@@ -250,7 +251,7 @@ class Edit:
 
     `needed` pairs old with new strings, and version needs follow them; `search_path` is the new string where `action` is SET;
     `rpath` says that the tag which holds it is DT_RPATH. `order` is every NEEDED as it is to stand afterwards, where more than the
-    strings changes: what neither stands there nor comes from `needed` is added.
+    strings changes: what neither stands there nor comes from `needed` is added. `audit` is the DT_AUDIT that is added, or nothing.
     """
 
     paths: tuple[str, ...]
@@ -261,6 +262,7 @@ class Edit:
     search_path: str = ""
     rpath: bool = False
     order: tuple[str, ...] | None = None
+    audit: str = ""
 
     @property
     def needed_after(self) -> tuple[str, ...]:
@@ -288,6 +290,7 @@ class Edit:
             runpath=runpath,
             rpath=rpath,
             version_files=tuple(names.get(name, name) for name in before.version_files),
+            filters=(*before.filters, self.audit) if self.audit else before.filters,
         )
 
 

@@ -21,7 +21,22 @@ class Answer:
     err: str
 
 
+@dataclass(frozen=True, slots=True)
+class Output:
+    """What a program wrote, in bytes, whatever its status."""
+
+    status: int
+    out: bytes
+    err: bytes
+
+
 def ask(argv: Sequence[str], environ: Mapping[str, str], seconds: float) -> Answer:
+    """As `collect`, in text."""
+    done = collect(argv, environ, seconds)
+    return Answer(done.status, os.fsdecode(done.out), os.fsdecode(done.err))
+
+
+def collect(argv: Sequence[str], environ: Mapping[str, str], seconds: float) -> Output:
     """Run a program from the root directory with these variables alone.
 
     Raises ToolError where it cannot be started or takes longer than `seconds`.
@@ -40,7 +55,7 @@ def ask(argv: Sequence[str], environ: Mapping[str, str], seconds: float) -> Answ
         raise ToolError(argv[0], f"cannot be started: {error.strerror}") from error
     except subprocess.TimeoutExpired as error:
         raise ToolError(argv[0], f"did not answer within {seconds:.0f} seconds") from error
-    return Answer(done.returncode, os.fsdecode(done.stdout), os.fsdecode(done.stderr))
+    return Output(done.returncode, done.stdout, done.stderr)
 
 
 def feed(argv: Sequence[str], data: bytes, seconds: float) -> bytes:

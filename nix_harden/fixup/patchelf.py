@@ -42,6 +42,8 @@ def arguments(edit: Edit) -> list[str]:
     for name in dict.fromkeys(edit.needed_after):
         if name not in edit.renamed:
             words += ["--add-needed", name]
+    if edit.audit:
+        words += ["--add-needed", edit.audit]  # there is no option for DT_AUDIT: the tag is written afterwards
     if edit.action is PathAction.EMPTY:
         words += ["--set-rpath", ""]
     elif edit.action is PathAction.SET:

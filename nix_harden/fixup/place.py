@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from nix_harden.image import DT_RPATH, DT_RUNPATH
+from nix_harden.image import DT_AUDIT, DT_RPATH, DT_RUNPATH
 from nix_harden.model import Edit, Field, PathAction, StringTable, Use, Write
 
 
@@ -17,11 +17,15 @@ def place(table: StringTable, edit: Edit) -> tuple[Write, ...] | None:
     the strings that stay move together. New strings share tails with each other and with what is there; what stays free is blanked
     with zeros, so that no store path is left behind in it.
     """
-    tag = new_tag(table, edit)
-    if tag is None or len(edit.needed_after) != len(edit.before.needed):
+    tags = new_tag(table, edit), audit_tag(table, edit)
+    if None in tags or len(edit.needed_after) != len(edit.before.needed):
         return None
+    tag = tuple(write for writes in tags for write in writes or ())
+    if len(tag) > 1:
+        return None  # there is no more than one spare place
     if tag:
-        table = replace(table, fields=(*table.fields, _field(tag[0], Use.RPATH if edit.rpath else Use.RUNPATH)))
+        use = Use.AUDIT if edit.audit else Use.RPATH if edit.rpath else Use.RUNPATH
+        table = replace(table, fields=(*table.fields, _field(tag[0], use)))
     changes = _changes(table, edit)
     if changes is None:
         return None
@@ -37,11 +41,27 @@ def new_tag(table: StringTable, edit: Edit) -> tuple[Write, ...] | None:
     use = Use.RPATH if edit.rpath else Use.RUNPATH
     if edit.action is PathAction.KEEP or any(field.use is use for field in table.fields):
         return ()
+    return _tag(table, DT_RPATH if edit.rpath else DT_RUNPATH)
+
+
+def audit_tag(table: StringTable, edit: Edit) -> tuple[Write, ...] | None:
+    """The same for the tag that names an audit module."""
+    return _tag(table, DT_AUDIT) if edit.audit else ()
+
+
+def _tag(table: StringTable, number: int) -> tuple[Write, ...] | None:
     if table.spare is None:
         return None
     position, width = table.spare
-    number = DT_RPATH if edit.rpath else DT_RUNPATH
     return (Write(position, number.to_bytes(width, table.byte_order) + bytes(width)),)
+
+
+def added_tag(table: StringTable, edit: Edit) -> tuple[Write, ...]:
+    """The write that makes the NEEDED which patchelf has added for `edit.audit` the tag that it is to be."""
+    if not edit.audit:
+        return ()
+    field = next(each for each in table.fields if each.use is Use.NEEDED and table.string(each.value) == edit.audit)
+    return (Write(field.position - field.size, DT_AUDIT.to_bytes(field.size, table.byte_order)),)
 
 
 def _field(tag: Write, use: Use) -> Field:
@@ -92,6 +112,7 @@ def reorder(table: StringTable, names: Sequence[str]) -> tuple[Write, ...]:
 def _changes(table: StringTable, edit: Edit) -> dict[Field, bytes] | None:
     """What each field is to lead to, for those that change; None where a string has no field."""
     new = {Use.NEEDED: dict(edit.needed), Use.SONAME: {}, Use.RPATH: {}, Use.RUNPATH: {}}
+    new[Use.AUDIT] = {"": edit.audit}
     new[Use.VERSION] = new[Use.NEEDED]
     old = edit.before
     if edit.soname is not None:

@@ -66,7 +66,7 @@ def freeze(
     before is as it was. A file at `out` is replaced.
     """
     settings = settings or from_environ(os.environ, {})
-    target = _target(out) if out is not None else None
+    target = check_target(out) if out is not None else None
     source = follow(program)
     target = target or source
     reader = DiskReader()
@@ -144,7 +144,7 @@ def freeze_closure(
     `freeze`: what `also` and `observed` tell of is copied as well.
     """
     settings = settings or from_environ(os.environ, {})
-    target = _target(out) if out is not None else None
+    target = check_target(out) if out is not None else None
     directory = check_directory(directory)
     source = follow(program)
     target = target or source
@@ -235,7 +235,7 @@ def observe(program: str, arguments: Sequence[str]) -> tuple[tuple[Observed, ...
     return found, status
 
 
-def _target(out: str) -> str:
+def check_target(out: str) -> str:
     """Where the copy goes, checked before anything is done for it."""
     out = os.path.abspath(out)
     if os.path.isdir(out):

@@ -154,8 +154,6 @@ def edit(graph: Graph, order: Sequence[str]) -> Edit:
         for text, edge in zip(wants, edges, strict=True)
         if edge.target is not None
     }
-    text, tag = own_text(root.object)
-    fixed = TOKEN.sub(lambda match: os.path.dirname(graph.root) if "ORIGIN" in match.groups() else match[0], text)
     renamed = [needed[text] for text in wants]
     again = [name for place, name in enumerate(renamed) if name in renamed[:place] or name not in order]
     return Edit(
@@ -163,11 +161,16 @@ def edit(graph: Graph, order: Sequence[str]) -> Edit:
         root.object,
         None,
         tuple((old, new) for old, new in needed.items() if old != new),
-        PathAction.KEEP if fixed == text else PathAction.SET,
-        fixed,
-        tag == "RPATH",
+        *moved_path(graph),
         (*order, *again),
     )
+
+
+def moved_path(graph: Graph) -> tuple[PathAction, str, bool]:
+    """What an edit makes of the program's search path, so that `$ORIGIN` goes on meaning the directory which it means now."""
+    text, tag = own_text(graph.nodes[0].object)
+    fixed = TOKEN.sub(lambda match: os.path.dirname(graph.root) if "ORIGIN" in match.groups() else match[0], text)
+    return PathAction.KEEP if fixed == text else PathAction.SET, fixed, tag == "RPATH"
 
 
 def walk_lifted(graph: Graph, lifted: Edit, reader: Reader, opens: Sequence[tuple[int, str]] = ()) -> Graph:

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from nix_harden.errors import NotFrozen
-from nix_harden.loading.binding import Binder, Bindings
+from nix_harden.loading.binding import Binder, Bindings, rivals
 from nix_harden.loading.loader import NEEDED, Graph, How
-from nix_harden.loading.symbols import STB_GNU_UNIQUE, Symbols
+from nix_harden.loading.symbols import Symbols
 
 INSTEAD = "freeze it with --order loader"
 # They look whether they are the first library of a process, or take the place of what comes behind them.
@@ -241,30 +241,6 @@ def resolvers(binder: Binder, bindings: Bindings) -> Iterator[tuple[int, int, st
                 continue
             seen.add((asker, answer))
             yield asker, answer, os.fsdecode(lookup.name)
-
-
-def rivals(binder: Binder, bindings: Bindings) -> Iterator[tuple[str, list[tuple[int, int]]]]:
-    """Each STB_GNU_UNIQUE name of which lookups find several definitions, with who finds which.
-
-    The first that is found becomes that of the whole process (`do_lookup_unique`), so that it depends on who is relocated first.
-    """
-    unique: dict[bytes, list[tuple[int, int]]] = {
-        name: []
-        for name, numbers in binder.shared.items()
-        if any((each := binder.objects[number]).binding(each.places[name]) == STB_GNU_UNIQUE for number in numbers)
-    }
-    if not unique:
-        return
-    for asker, found in enumerate(bindings):
-        for lookup, answer in found.items():
-            if answer is not None and lookup.name in unique and not lookup.kind.copy:
-                each = binder.objects[answer]
-                place = each.find(lookup)
-                if place is not None and each.binding(place) == STB_GNU_UNIQUE:
-                    unique[lookup.name].append((asker, answer))
-    for name, pairs in sorted(unique.items()):
-        if len({answer for _, answer in pairs}) > 1:
-            yield os.fsdecode(name), pairs
 
 
 def needs_of(graph: Graph) -> Needs:

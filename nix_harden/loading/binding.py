@@ -5,9 +5,10 @@ the program's own order of loading, the program itself 0. An order is those numb
 """
 
 import functools
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
 
-from nix_harden.loading.symbols import PLT, Lookup, Symbols
+from nix_harden.loading.symbols import PLT, STB_GNU_UNIQUE, Lookup, Symbols
 
 # For each asker, in the order of their numbers, the object that answers each of its lookups.
 Bindings = tuple[Mapping[Lookup, int | None], ...]
@@ -85,3 +86,27 @@ class Binder:
         if mine.symbolic and asker:
             found.update((lookup, asker) for lookup in mine.lookups if asker in self.answers(lookup))
         return found
+
+
+def rivals(binder: Binder, bindings: Bindings) -> Iterator[tuple[str, list[tuple[int, int]]]]:
+    """Each STB_GNU_UNIQUE name of which lookups find several definitions, with who finds which.
+
+    The first that is found becomes that of the whole process (`do_lookup_unique`), so that it depends on who is relocated first.
+    """
+    unique: dict[bytes, list[tuple[int, int]]] = {
+        name: []
+        for name, numbers in binder.shared.items()
+        if any((each := binder.objects[number]).binding(each.places[name]) == STB_GNU_UNIQUE for number in numbers)
+    }
+    if not unique:
+        return
+    for asker, found in enumerate(bindings):
+        for lookup, answer in found.items():
+            if answer is not None and lookup.name in unique and not lookup.kind.copy:
+                each = binder.objects[answer]
+                place = each.find(lookup)
+                if place is not None and each.binding(place) == STB_GNU_UNIQUE:
+                    unique[lookup.name].append((asker, answer))
+    for name, pairs in sorted(unique.items()):
+        if len({answer for _, answer in pairs}) > 1:
+            yield os.fsdecode(name), pairs

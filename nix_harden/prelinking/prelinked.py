@@ -1,0 +1,75 @@
+"""What came of prelinking a program, and its words."""
+
+import os
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from nix_harden.words import count
+
+
+@dataclass(frozen=True, slots=True)
+class Whole:
+    """An object whose relocations all stay with ld.so, and why."""
+
+    path: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """What the program's own loader said: how many words of memory were equal; `why_not` says why it was not asked, and None where it was."""
+
+    words: int
+    why_not: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Prelinked:
+    """A prelinked program.
+
+    `program` is what was asked for and `source` the file that was read, which differ for a wrapper; `module` is what `path` names, and
+    both sizes are in bytes. `objects` are the program, its libraries and its loader; of their relocations `slots` are in the module,
+    `lookups` of which ld.so would look up, and `rest` stay with ld.so, beside those of objects that are left `whole`. `names` are the searches that the module answers.
+    """
+
+    program: str
+    source: str
+    path: str
+    module: str
+    size: int
+    module_size: int
+    objects: int
+    names: int
+    slots: int
+    lookups: int
+    rest: int
+    whole: tuple[Whole, ...]
+    proof: Proof
+
+
+def text(done: Prelinked) -> Iterator[str]:
+    """What people want to know, a sentence a line."""
+    if done.source not in (os.path.realpath(done.program), done.path):
+        yield (
+            f"{done.program} is a wrapper; what was prelinked is {done.source}, which it starts: {done.path} has none of the "
+            "variables and arguments that the wrapper sets"
+        )
+    for each in done.whole:
+        yield f"{each.path} is relocated by ld.so as ever: {each.why}"
+    yield (
+        f"{done.path}: {count(done.slots, 'address', 'addresses')} of {count(done.objects, 'object', 'objects')} in {done.module}, "
+        f"{done.module_size} bytes; ld.so looks up {done.rest} symbols instead of {done.rest + done.lookups}, and searches for "
+        f"{count(done.names, 'name', 'names')} less; {_proof(done.proof)}"
+    )
+
+
+def _proof(proof: Proof) -> str:
+    if proof.why_not is not None:
+        return f"not proved by the loader itself ({proof.why_not})"
+    return f"proved: {proof.words} words of memory are what the loader alone would have left"
+
+
+def as_json(done: Prelinked) -> dict[str, Any]:
+    """The same for scripts, as schemas/prelink.json says."""
+    return asdict(done)

@@ -1,0 +1,412 @@
+"""The table of a program: which file each name means and which address each symbol has, in the bytes that module.c reads; pure.
+
+All numbers are little-endian. Behind the header (HEADER) come a record an object (OBJECT), in the order of loading, the names that each
+asks for, the relocations that stay with ld.so, the streams of slots, and strings.
+
+A slot is a word that holds an address: how many words it lies behind the last one, as a number of seven bits a byte, and its value
+in the object that answers, 32 bits. Slots of one answer are together, so that this is said once.
+"""
+
+import os
+import struct
+from collections import defaultdict
+from collections.abc import Container, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import Flag, auto
+from typing import NamedTuple
+
+from nix_harden import image as elf
+from nix_harden.loading.binding import Binder, Bindings, rivals
+from nix_harden.loading.loader import NEEDED, Graph
+from nix_harden.loading.symbols import SHN_ABS, SHN_UNDEF, STB_GNU_UNIQUE, STB_WEAK, STT_TLS, Version
+from nix_harden.names import LIBC
+from nix_harden.prelinking.slots import TYPES, Mapped
+from nix_harden.settings import matches
+
+MAGIC = b"nixpre01"
+HEADER = struct.Struct("<8sQ10I")
+OBJECT = struct.Struct("<Q2I6I3I2I2II")
+NAME = struct.Struct("<2I")
+RELA = struct.Struct("<3Q")
+WRITTEN = 1
+ABSOLUTE = 0
+RANGES = 3
+MOST = 4096  # objects, for which module.c has room
+STACK_END = b"__libc_stack_end"
+DT_DEBUG = 21
+MULTIPLIER, WORD = 0x9E3779B97F4A7C15, (1 << 64) - 1
+
+
+class Use(Flag):
+    """What a module does with its table beside its work: as enum in module.c."""
+
+    WORK = 0
+    PROOF = auto()
+    APART = auto()
+    LATE = auto()
+
+
+class Unanswered(Exception):
+    """Nothing defines what a relocation asks for, which ld.so would say at start, or when it is called."""
+
+
+class Slot(NamedTuple):
+    """What a relocation writes: the address of `value` in the object `target`, of ABSOLUTE none, or what the function there answers."""
+
+    target: int
+    value: int
+    called: bool
+
+
+LATER = Slot(-1, 0, False)
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What the table holds of one object: its slots by their answer, those that functions answer, and what stays with ld.so.
+
+    `slots` are offsets and values by target; `calls` offsets by target and function; `rest` are relocations. `later` are the slots of
+    functions that nothing defines at start, and which stay to be found as they are called. `whole` says why all relocations stay
+    with ld.so, or nothing; `lookups` counts what ld.so would look up of what is written.
+    """
+
+    slots: Mapping[int, Sequence[tuple[int, int]]]
+    calls: Mapping[int, Mapping[int, Sequence[int]]]
+    rest: Sequence[tuple[int, int, int]]
+    whole: str = ""
+    lookups: int = 0
+    later: frozenset[int] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table, by what module.c makes of it; `names` pairs, for each object, bare names with the objects that they mean."""
+
+    paths: tuple[str, ...]
+    identities: tuple[int, ...]
+    ranges: tuple[tuple[tuple[int, int], ...], ...]
+    parts: tuple[Part, ...]
+    names: tuple[tuple[tuple[str, int], ...], ...]
+    loader: int
+    stack_end: int
+    late: bool
+
+    @property
+    def slots(self) -> int:
+        """How many words it writes."""
+        plain = sum(len(each) for part in self.parts for each in part.slots.values())
+        called = sum(len(each) for part in self.parts for calls in part.calls.values() for each in calls.values())
+        return plain + called
+
+    @property
+    def lookups(self) -> int:
+        """How many symbols ld.so would look up for what is written."""
+        return sum(part.lookups for part in self.parts)
+
+    @property
+    def rest(self) -> int:
+        """How many relocations stay with ld.so, without those of objects that stay whole."""
+        return sum(len(part.rest) for part in self.parts)
+
+    def encode(self, use: Use = Use.WORK) -> bytes:
+        """The bytes of the table, a multiple of eight."""
+        if self.late:
+            use |= Use.LATE
+        count = len(self.paths)
+        strings = bytearray(b"\0")
+        places: dict[str, int] = {}
+
+        def string(text: str) -> int:
+            if text not in places:
+                places[text] = len(strings)
+                strings.extend(os.fsencode(text) + b"\0")
+            return places[text]
+
+        objects_at = HEADER.size
+        names_at = objects_at + count * OBJECT.size
+        body = bytearray()
+        named = []
+        for each in self.names:
+            named.append(names_at + len(body))
+            body += b"".join(NAME.pack(string(name), target) for name, target in each)
+        rests_at = names_at + len(body)
+        rests = []
+        for part in self.parts:
+            rests.append(names_at + len(body))
+            body += b"".join(RELA.pack(*each) for each in part.rest)
+        streams = []
+        for part in self.parts:
+            start = names_at + len(body)
+            _slots(body, part.slots)
+            middle = names_at + len(body)
+            _calls(body, part.calls)
+            streams.append((start, middle, names_at + len(body)))
+        objects = b"".join(
+            OBJECT.pack(
+                self.identities[number],
+                string(path),
+                0 if self.parts[number].whole else WRITTEN,
+                *(figure for pair in self.ranges[number] for figure in pair),
+                *streams[number],
+                rests[number],
+                len(self.parts[number].rest),
+                named[number],
+                len(self.names[number]),
+                0,
+            )
+            for number, path in enumerate(self.paths)
+        )
+        strings_at = names_at + len(body)
+        size = (strings_at + len(strings) + 7) // 8 * 8
+        figures = (size, use.value, count, self.loader, self.stack_end, objects_at, names_at, strings_at, rests_at, 0)
+        behind = HEADER.pack(MAGIC, 0, *figures)[16:] + objects + body + strings
+        behind += bytes(size - 16 - len(behind))
+        return MAGIC + struct.pack("<Q", digest(0, behind)) + behind
+
+
+def _number(value: int) -> bytes:
+    found = bytearray()
+    while value > 127:
+        found.append(value & 127 | 128)
+        value >>= 7
+    found.append(value)
+    return bytes(found)
+
+
+def _slots(body: bytearray, groups: Mapping[int, Sequence[tuple[int, int]]]) -> None:
+    for target, pairs in sorted(groups.items()):
+        body += _number(target) + _number(len(pairs))
+        last = 0
+        for offset, value in sorted(pairs):
+            step, last = offset - last >> 3, offset
+            if step < 128:
+                body.append(step)
+            else:
+                body += _number(step)
+            body += value.to_bytes(4, "little")
+
+
+def _calls(body: bytearray, groups: Mapping[int, Mapping[int, Sequence[int]]]) -> None:
+    for target, functions in sorted(groups.items()):
+        body += _number(target) + _number(len(functions))
+        for value, offsets in sorted(functions.items()):
+            body += value.to_bytes(4, "little") + _number(len(offsets))
+            last = 0
+            for offset in sorted(offsets):
+                body += _number(offset - last >> 3)
+                last = offset
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """The objects that a table was made for: their paths, and what tells each from any other build."""
+
+    paths: tuple[str, ...]
+    identities: tuple[int, ...]
+
+
+def is_whole(data: bytes) -> bool:
+    """Whether `data` is a table of this version, and undamaged, as module.c sees it."""
+    if len(data) < HEADER.size or not data.startswith(MAGIC):
+        return False
+    checksum, size = struct.unpack_from("<QI", data, 8)
+    return HEADER.size <= size <= len(data) and digest(0, data[16:size]) == int(checksum)
+
+
+def decode(data: bytes) -> Known:
+    """What a whole table was made for."""
+    _, _, _, _, count, _, _, objects, _, strings, _, _ = HEADER.unpack_from(data)
+    rows = [OBJECT.unpack_from(data, objects + number * OBJECT.size) for number in range(count)]
+    texts = data[strings:]
+    paths = (os.fsdecode(texts[row[1] : texts.index(b"\0", row[1])]) for row in rows)
+    return Known(tuple(paths), tuple(row[0] for row in rows))
+
+
+def with_use(data: bytes, use: Use) -> bytes:
+    """A whole table for another use."""
+    (flags,) = struct.unpack_from("<I", data, 20)
+    behind = data[16:20] + struct.pack("<I", flags | use.value) + data[24:]
+    return MAGIC + struct.pack("<Q", digest(0, behind)) + behind
+
+
+def digest(start: int, data: bytes) -> int:
+    """`digest` of module.c."""
+    found = start
+    padded = data + bytes(-len(data) % 8)
+    for word in memoryview(padded).cast("Q"):
+        found = ((found ^ word) * MULTIPLIER) & WORD
+        found ^= found >> 32
+    return found
+
+
+def identity(mapped: Mapped) -> int:
+    """`identity` of module.c."""
+    found = 0
+    for each in mapped.ranges:
+        found = digest(found, each.data)
+    for tag, value in mapped.tags:
+        if tag != DT_DEBUG:
+            found = digest(found, struct.pack("<QQ", tag, value))
+    return found
+
+
+def make(graph: Graph, objects: Sequence[Mapped], answerable: Container[int]) -> Table:
+    """The table of a program that starts; `objects` are those of the graph's nodes, of which one is the loader.
+
+    Names are answered that lead to one of `answerable`; others ld.so goes on searching for.
+    """
+    binder = Binder([each.symbols for each in objects])
+    bindings = binder.bindings(range(len(objects)))
+    loader = loader_of(graph)
+    names: list[dict[str, int]] = [{} for _ in objects]
+    for edge in graph.edges:
+        if edge.how.is_search and edge.target is not None and edge.target in answerable and "/" not in edge.name:
+            names[edge.source].setdefault(edge.name, edge.target)
+    stack_end = objects[loader].symbols.places[STACK_END]
+    resolver = _Resolver(graph, objects, binder, bindings)
+    empty = Part({}, {}, ())
+    return Table(
+        tuple(node.path for node in graph.nodes),
+        tuple(map(identity, objects)),
+        tuple(tuple((each.address, len(each.data)) for each in mapped.ranges) for mapped in objects),
+        tuple(
+            Part({}, {}, (), "it is the loader itself")
+            if number == loader
+            else resolver.part(number)
+            if each.relocations
+            else empty
+            if not each.whole
+            else Part({}, {}, (), each.whole)
+            for number, each in enumerate(objects)
+        ),
+        tuple(tuple(each.items()) for each in names),
+        loader,
+        objects[loader].values[stack_end],
+        _late(graph, loader),
+    )
+
+
+def loader_of(graph: Graph) -> int:
+    """The place of the program's loader among its nodes."""
+    return next(number for number, node in enumerate(graph.nodes) if node.real == graph.loader.real)
+
+
+def _late(graph: Graph, loader: int) -> bool:
+    """Whether a name is searched for once all objects are mapped, so that another search path could bring one more."""
+    loaded: set[int | None] = {0, loader}
+    waiting = False
+    for edge in graph.edges:
+        if edge.tag == NEEDED and edge.target not in loaded:
+            loaded.add(edge.target)
+            waiting = False
+        else:
+            waiting = waiting or edge.how.is_search
+    return waiting
+
+
+class _Resolver:
+    """Answers what the relocations of each object write."""
+
+    def __init__(self, graph: Graph, objects: Sequence[Mapped], binder: Binder, bindings: Bindings) -> None:
+        self.objects, self.bindings = objects, bindings
+        self.types = TYPES[objects[0].machine]
+        self.rivals = frozenset(os.fsencode(name) for name, _ in rivals(binder, bindings))
+        # ld.so is to look up each unique symbol once, so that it is that of the whole process for what is opened later, too
+        self.registered: set[bytes] = set()
+        directory = os.path.dirname(graph.loader.real)
+        self.trusted = frozenset(
+            number
+            for number, node in enumerate(graph.nodes)
+            if os.path.dirname(node.real) == directory and matches(LIBC, os.path.basename(node.path))
+        )
+
+    def part(self, asker: int) -> Part:
+        """What is written into one object."""
+        mapped = self.objects[asker]
+        relocations = mapped.relocations
+        assert relocations is not None
+        numbers = mapped.symbols.versions
+        wanted = {index: version if version.hash else None for index, version in numbers.items()}
+        slots: dict[int, list[tuple[int, int]]] = defaultdict(list)
+        calls: dict[int, dict[int, list[int]]] = defaultdict(lambda: defaultdict(list))
+        rest: list[tuple[int, int, int]] = []
+        later: list[int] = []
+        lookups = 0
+        known: dict[int, Slot | None] = {}
+        types = self.types
+        for offset, info, addend in dict.fromkeys(
+            zip(relocations.offsets, relocations.infos, relocations.addends, strict=True)
+        ):
+            kind = info & 0xFFFFFFFF
+            if kind == types.relative and not info >> 32:
+                slot: Slot | None = Slot(asker + 1, 0, False)
+            elif kind not in (types.word, types.got, types.plt) or not info >> 32:
+                slot = None
+            elif info in known:
+                slot = known[info]
+            else:
+                try:
+                    slot = known[info] = self._slot(asker, info >> 32, kind, wanted)
+                except Unanswered as error:
+                    return Part({}, {}, (), f"nothing defines {error}")
+            if slot is LATER:
+                # as ld.so leaves a function that it is to look up when it is called (elf_machine_lazy_rel)
+                slot = Slot(asker + 1, mapped.word(offset), False)
+                later.append(offset)
+            if slot is not None and kind in (types.got, types.plt) and addend:
+                slot = None
+            if slot is not None:
+                value = slot.value + (addend - (1 << 64) if addend >> 63 else addend)
+                if 0 <= value < 1 << 32 and not offset & 7 and offset < 1 << 40:
+                    if not slot.called:
+                        slots[slot.target].append((offset, value))
+                        lookups += kind != types.relative and not mapped.is_own(info >> 32)
+                        continue
+                    if not addend:
+                        calls[slot.target][value].append(offset)
+                        lookups += 1
+                        continue
+            rest.append((offset, info, addend))
+        if rest and dict(mapped.tags).get(elf.DT_RELA) is None:
+            return Part({}, {}, (), "it has no table for what would stay with ld.so")
+        written = [offset for pairs in slots.values() for offset, _ in pairs]
+        written += [offset for functions in calls.values() for offsets in functions.values() for offset in offsets]
+        if not mapped.can_write(written):
+            return Part({}, {}, (), "it has relocations where nothing can be written")
+        return Part(slots, calls, rest, "", lookups, frozenset(later))
+
+    def _slot(self, asker: int, symbol: int, kind: int, wanted: Mapping[int, Version | None]) -> Slot | None:
+        mapped = self.objects[asker]
+        if mapped.is_own(symbol):
+            answer, place = asker, symbol
+        else:
+            lookup = mapped.lookup(symbol, kind, wanted)
+            found = self.bindings[asker][lookup]
+            if found is None:
+                if mapped.symbols.binding(symbol) != STB_WEAK:
+                    raise Unanswered(os.fsdecode(lookup.name))
+                if kind == self.types.plt and not mapped.binds_now:
+                    return LATER
+                return Slot(ABSOLUTE, 0, False)
+            if lookup.name in self.rivals:
+                return None
+            at = self.objects[found].symbols.find(lookup)
+            if at is None and found != asker:
+                return None
+            answer, place = found, symbol if at is None else at
+            if self.objects[answer].symbols.binding(place) == STB_GNU_UNIQUE and lookup.name not in self.registered:
+                self.registered.add(lookup.name)
+                return None
+        theirs = self.objects[answer]
+        section = theirs.symbols.sections[place]
+        if theirs.symbols.info[place] & 15 == STT_TLS or (section == SHN_UNDEF and answer == asker and asker):
+            return None
+        called = theirs.symbols.is_ifunc(place)
+        if called and (answer not in self.trusted or mapped.machine != "EM_X86_64"):
+            return None
+        return Slot(ABSOLUTE if section == SHN_ABS else answer + 1, theirs.values[place], called)
+
+
+def rest_kinds(table: Table) -> Iterator[int]:
+    """The types of the relocations that stay with ld.so."""
+    return (info & 0xFFFFFFFF for part in table.parts for _, info, _ in part.rest)
