@@ -8,7 +8,7 @@
  * It uses no library, allocates nothing and makes no system call but faccessat(2), where it answers a search. The table is the last
  * PT_LOAD of this file, written behind it by table.py, which describes it. Of glibc it relies on this, of 2.35 and newer (elf/):
  * la_objopen is called for the program, its loader, the vDSO and then each library in the order of loading, all before the first
- * _dl_relocate_object (rtld.c), which goes by the entries of the dynamic section in memory, not by copies of them (get-dynamic-info.h).
+ * _dl_relocate_object (rtld.c), which goes by pointers in the link map to the tags of the dynamic section (get-dynamic-info.h).
  */
 #define _GNU_SOURCE
 #include <elf.h>
@@ -54,6 +54,22 @@ static enum { STARTING, WROTE, DONE, OUT } state;
 static u32 seen;    /* objects that are mapped, without the loader */
 static int searches; /* LD_LIBRARY_PATH is set, and what it finds wins */
 static struct link_map *maps[MOST];
+
+/* A link map as glibc has it (include/link.h): behind what <link.h> tells of it, to 2.42, comes where its tags are. place_of looks. */
+enum { TAGS = 64 };
+struct kept {
+    struct link_map open;
+    struct link_map *real;
+    Lmid_t space;
+    void *names;
+    ElfW(Dyn) *info[TAGS];
+};
+/* The tags by which ld.so relocates an object: where they are, where it finds them, and what it is to find instead for a while. */
+enum { RELA, RELASZ, RELACOUNT, PLTRELSZ, LEFT };
+static const ElfW(Sxword) left_tags[LEFT] = { DT_RELA, DT_RELASZ, DT_RELACOUNT, DT_PLTRELSZ };
+static struct left {
+    ElfW(Dyn) *was[LEFT], **place[LEFT], now[LEFT];
+} lefts[MOST];
 
 static inline long call(long number, long a, long b, long c, long d)
 {
@@ -185,33 +201,60 @@ static void write_calls(const struct object *object, u64 base)
     }
 }
 
-/* Have ld.so do of an object's relocations what is relative and what is `rest`, and nothing else. */
-static void leave(const struct object *object, const struct link_map *map)
+/* Where ld.so keeps a tag of an object; NULL where the link map is not what it has been. */
+static ElfW(Dyn) **place_of(const struct link_map *map, const ElfW(Dyn) *tag)
 {
-    ElfW(Dyn) *rela = NULL, *size = NULL, *relative = NULL, *plt = NULL;
+    struct kept *kept = (struct kept *)map;
+    for (u32 i = 0; i < TAGS; i++)
+        if (kept->info[i] == tag)
+            return &kept->info[i];
+    return NULL;
+}
+
+/* Find the tags by which ld.so relocates an object. */
+static int find_tags(const struct link_map *map, struct left *left)
+{
     for (ElfW(Dyn) *each = map->l_ld; each->d_tag != DT_NULL; each++)
-        switch (each->d_tag) {
-        case DT_RELA: rela = each; break;
-        case DT_RELASZ: size = each; break;
-        case DT_RELACOUNT: relative = each; break;
-        case DT_PLTRELSZ: plt = each; break;
-        }
-    if (rela && size) {
-        u64 count = relative ? relative->d_un.d_val : 0;
+        for (u32 i = 0; i < LEFT; i++)
+            if (each->d_tag == left_tags[i]) {
+                left->was[i] = each;
+                left->now[i] = *each;
+                left->place[i] = place_of(map, each);
+                if (!left->place[i])
+                    return 0;
+            }
+    return 1;
+}
+
+/* Have ld.so do of an object's relocations what is relative and what is `rest`, and nothing else. */
+static void leave(const struct object *object, const struct link_map *map, struct left *left)
+{
+    if (left->place[RELA] && left->place[RELASZ]) {
+        u64 count = left->now[RELACOUNT].d_un.d_val;
         if (object->rests) {
             /* they lie elsewhere than the relative ones, which are done here */
-            const ElfW(Rela) *each = (const void *)rela->d_un.d_ptr;
+            const ElfW(Rela) *each = (const void *)left->now[RELA].d_un.d_ptr;
             for (u64 i = 0; i < count; i++)
                 *(u64 *)(map->l_addr + each[i].r_offset) = map->l_addr + each[i].r_addend;
-            if (relative)
-                relative->d_un.d_val = 0;
-            rela->d_un.d_ptr = (u64)table + object->rest;
+            left->now[RELACOUNT].d_un.d_val = 0;
+            left->now[RELA].d_un.d_ptr = (u64)table + object->rest;
             count = object->rests;
         }
-        size->d_un.d_val = count * sizeof(ElfW(Rela));
+        left->now[RELASZ].d_un.d_val = count * sizeof(ElfW(Rela));
     }
-    if (plt)
-        plt->d_un.d_val = 0;
+    left->now[PLTRELSZ].d_un.d_val = 0;
+    for (u32 i = 0; i < LEFT; i++)
+        if (left->place[i])
+            *left->place[i] = &left->now[i];
+}
+
+/* Once ld.so has relocated all, it finds every tag where it was. */
+static void restore(void)
+{
+    for (u32 i = 0; i < table->count; i++)
+        for (u32 j = 0; j < LEFT; j++)
+            if (lefts[i].place[j])
+                *lefts[i].place[j] = lefts[i].was[j];
 }
 
 /* From here on ld.so does all; where that was to be proved, nothing is. */
@@ -230,7 +273,7 @@ static void apply(void)
     for (u32 i = 0; i < table->count; i++)
         if (objects[i].flags & WRITTEN) {
             write_slots(&objects[i], maps[i]->l_addr);
-            leave(&objects[i], maps[i]);
+            leave(&objects[i], maps[i], &lefts[i]);
         }
     /* what is called may use anything that was written */
     for (u32 i = 0; i < table->count; i++)
@@ -287,7 +330,7 @@ EXPORTED unsigned la_objopen(struct link_map *map, Lmid_t space, uintptr_t *cook
     const struct object *object = &objects[at];
     /* the program has a name where it was started by ld.so as a command, the loader that by which the kernel started it */
     int named = at == 0 ? !*map->l_name : at == table->loader || (at < table->count && equal(map->l_name, (const char *)table + table->strings + object->path));
-    if (!named || identity(map, object) != object->identity) {
+    if (!named || identity(map, object) != object->identity || (object->flags & WRITTEN && !find_tags(map, &lefts[at]))) {
         stay_out();
         return 0;
     }
@@ -356,6 +399,8 @@ EXPORTED void la_activity(uintptr_t *cookie, unsigned flag)
 {
     if (flag != LA_ACT_CONSISTENT || *cookie != 0 || !table)
         return;
+    if (state == WROTE)
+        restore();
     if (table->flags & PROOF) {
         if (state == WROTE)
             print();

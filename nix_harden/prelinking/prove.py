@@ -11,14 +11,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from nix_harden.errors import NotPrelinked
-from nix_harden.image import DT_RELA
-from nix_harden.loading.symbols import DT_PLTRELSZ, DT_RELACOUNT, DT_RELASZ
 from nix_harden.prelinking.slots import Mapped
 from nix_harden.prelinking.table import Table, Use
 from nix_harden.process import Output, collect
 
 DT_PLTGOT = 3
-LEFT = (DT_RELA, DT_RELASZ, DT_RELACOUNT, DT_PLTRELSZ)
 ABOUT = struct.Struct("<4Q")
 SECONDS = 120.0
 DIFFERS = 3  # how module.c ends a process where not all is as the table has it
@@ -104,7 +101,6 @@ def compare(
 
 
 def _own(mapped: Mapped) -> frozenset[int]:
-    """The words that are not the program's: what ld.so keeps behind DT_PLTGOT, and the tags by which the module tells it what is left."""
+    """The words that are not the program's: what ld.so keeps behind DT_PLTGOT."""
     got = dict(mapped.tags).get(DT_PLTGOT)
-    changed = (place for place, (tag, _) in enumerate(mapped.tags) if tag in LEFT)
-    return frozenset([mapped.dynamic + 16 * place + 8 for place in changed] + ([got + 8, got + 16] if got else []))
+    return frozenset((got + 8, got + 16) if got else ())

@@ -71,7 +71,7 @@ class Relocations:
 class Mapped:
     """One object as the table needs it: its symbols, its relocations, and what tells it from any other build.
 
-    `tags` are its dynamic section, which is mapped at `dynamic`, `writable` what is mapped to be written, address and bytes. `whole` says why ld.so has to relocate it as ever, or nothing; `relocations` is None then and
+    `tags` are its dynamic section, `writable` what is mapped to be written, address and bytes. `whole` says why ld.so has to relocate it as ever, or nothing; `relocations` is None then and
     where it has none.
     """
 
@@ -80,7 +80,6 @@ class Mapped:
     relocations: Relocations | None
     ranges: tuple[Range, ...]
     tags: tuple[tuple[int, int], ...]
-    dynamic: int
     writable: tuple[tuple[int, bytes], ...]
     whole: str
     machine: str
@@ -145,7 +144,6 @@ def read(image: Image) -> Mapped:
         None if whole else Relocations(offsets, infos, addends, names, values, dynamic.strings),
         tuple(_ranges(image, table)),
         tuple(dynamic.tags),
-        dynamic.segment.address,
         tuple(
             (each.address, image.read(each.offset, each.size, "a segment"))
             for each in image.segments

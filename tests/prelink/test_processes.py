@@ -41,7 +41,7 @@ def test_the_next_of_a_name(store: Store) -> None:
 
 
 def test_the_objects_that_a_program_sees(store: Store) -> None:
-    """dl_iterate_phdr(3) and dladdr(3) tell of the program and its libraries, and not of the module."""
+    """dl_iterate_phdr(3) and dladdr(3) tell of the program and its libraries, and not of the module, and every tag says what it said."""
     main = """
         #define _GNU_SOURCE
         #include <dlfcn.h>
@@ -49,7 +49,15 @@ def test_the_objects_that_a_program_sees(store: Store) -> None:
         #include <stdio.h>
         #include <string.h>
         int a(void);
-        static int each(struct dl_phdr_info *info, size_t size, void *data) { puts(info->dlpi_name); return 0; }
+        static int each(struct dl_phdr_info *info, size_t size, void *data) {
+          puts(info->dlpi_name);
+          for (int i = 0; i < info->dlpi_phnum; i++)
+            if (info->dlpi_phdr[i].p_type == PT_DYNAMIC)
+              for (ElfW(Dyn) *tag = (void *)(info->dlpi_addr + info->dlpi_phdr[i].p_vaddr); tag->d_tag; tag++)
+                if (tag->d_tag == DT_RELASZ || tag->d_tag == DT_RELACOUNT || tag->d_tag == DT_PLTRELSZ)
+                  printf("%lx %lu\\n", tag->d_tag, tag->d_un.d_val);
+          return 0;
+        }
         int main(void) {
           Dl_info info;
           dl_iterate_phdr(each, 0);
@@ -182,7 +190,7 @@ def test_a_program_that_searches_is_answered(store: Store) -> None:
     assert_same(program, source)
 
     def misses(path: Path) -> int:
-        words = ["strace", "-f", "-e", "trace=openat", path]
+        words = ["strace", "-f", "-e", "trace=openat", str(path)]
         return subprocess.run(words, capture_output=True, text=True, check=False).stderr.count("ENOENT")
 
     assert misses(source) > 0
