@@ -42,6 +42,7 @@ class Way(enum.Enum):
     LINKED = "absolute from the link on"
     LIFTED = "frozen, all lifted"
     PROVEN = "frozen, in a proven order"
+    PRELINKED = "prelinked"
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,7 @@ def synthetic(top: Path, template: Path, count: int) -> Mapping[Way, Bound]:
         bound[way] = Bound(Program(made.program, (), ("wait",)), seconds)
     bound[Way.LIFTED] = lift(bound[Way.SEARCHING], "loader")
     bound[Way.PROVEN] = lift(bound[Way.SEARCHING], "proven")
+    bound[Way.PRELINKED] = prelink(bound[Way.SEARCHING])
     return bound
 
 
@@ -129,6 +131,7 @@ def real(top: Path, names: Sequence[str]) -> Mapping[str, Mapping[Way, Bound]]:
             ways[way] = Bound(Program(path.resolve(), each.ends, each.waits), seconds[way])
         ways[Way.LIFTED] = lift(ways[Way.SEARCHING], "loader")
         ways[Way.PROVEN] = lift(ways[Way.SEARCHING], "proven")
+        ways[Way.PRELINKED] = prelink(ways[Way.SEARCHING])
     return found
 
 
@@ -146,13 +149,22 @@ def harden(way: Way, store: Path, words: Sequence[str]) -> float:
 
 
 def lift(searching: Bound, order: str) -> Bound:
-    """A copy of the unhardened program beside it that names all that it loads, in an order of freeze --order."""
-    program = searching.program
-    path = program.path.parent / order / program.path.name  # git is another program under another name
+    """A copy of the unhardened program that names all that it loads, in an order of freeze --order."""
+    return _copied(searching.program, order, "freeze", "--order", order)
+
+
+def prelink(searching: Bound) -> Bound:
+    """A copy of the unhardened program that names its module."""
+    return _copied(searching.program, "prelinked", "prelink")
+
+
+def _copied(program: Program, directory: str, *words: str) -> Bound:
+    """A copy below the program's directory that a subcommand makes."""
+    path = program.path.parent / directory / program.path.name  # git is another program under another name
     path.parent.mkdir()
     begin = time.perf_counter()
     done = subprocess.run(
-        [sys.executable, "-m", "nix_harden", "freeze", program.path, "-o", path, "--order", order],
+        [sys.executable, "-m", "nix_harden", *words, program.path, "-o", path],
         capture_output=True,
         text=True,
         check=False,
