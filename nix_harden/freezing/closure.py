@@ -11,6 +11,7 @@ Whether all this holds is walked by the loader's rules before anything is writte
 
 import functools
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -278,6 +279,8 @@ class _Layout:
             renamed[text] = names[-1]
             order += [*(name for name in names[:-1] if name not in order), names[-1]]
             targets |= dict.fromkeys(names, edge.target)
+        named = [renamed.get(text, text) for text in wants]
+        ordered = _as_often(order, named)
         action, search_path, rpath = self.search_path(index)
         edit = Edit(
             (node.real,),
@@ -287,7 +290,7 @@ class _Layout:
             action,
             search_path,
             rpath,
-            tuple(order) if len(order) != len(wants) else None,
+            tuple(ordered) if ordered != named else None,
         )
         return Copy(index, edit, self.where[index], _edited(node.loadable, edit), targets)
 
@@ -333,6 +336,17 @@ class _Layout:
         bare = node.object.runpath is None and node.object.rpath is None
         action = PathAction.KEEP if text == old else PathAction.SET
         return action, text, tag == "RPATH" and not (bare and index == 0)
+
+
+def _as_often(order: Sequence[str], named: Sequence[str]) -> list[str]:
+    """An order in which each name comes as often as an edit leaves it: as among those that are `named` anew, or once."""
+    left = Counter(named) | Counter(set(order))
+    found = []
+    for name in order:
+        if left[name]:
+            left[name] -= 1
+            found.append(name)
+    return found
 
 
 def _without_origin(text: str, directory: str) -> str:

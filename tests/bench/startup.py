@@ -145,8 +145,12 @@ def table(closure: str, rows: Mapping[Way, Row]) -> Iterator[str]:
     yield ""
 
 
+# Of unhardened, what a prelinked start may take.
+PRELINKED = {"ffmpeg": 0.42, "inkscape": 0.40}
+
+
 def judge(closure: str, rows: Mapping[Way, Row]) -> Iterator[Target]:
-    """What is asked of binding in place."""
+    """What is asked of binding in place, and of prelinking."""
     mine, unhardened = rows[Way.IN_PLACE], rows[Way.SEARCHING]
     if Way.LINKED in rows:
         ratio = mine.median / rows[Way.LINKED].median
@@ -161,6 +165,20 @@ def judge(closure: str, rows: Mapping[Way, Row]) -> Iterator[Target]:
     ):
         yield Target(closure, name, "≤ 0", str(now - before), now <= before)
     yield Target(closure, "failing opens by the loader", "0", str(mine.fixed.opens), mine.fixed.opens == 0)
+    prelinked = rows[Way.PRELINKED]
+    if closure in PRELINKED:
+        ratio, most = prelinked.median / unhardened.median, PRELINKED[closure]
+        yield Target(closure, "prelinked, × unhardened", f"≤ {most:.2f}", f"{ratio:.3f}", ratio <= most)
+    if closure == "git":
+        ratio = prelinked.median / mine.median
+        yield Target(closure, "prelinked, × bound in place", "≤ 1.03", f"{ratio:.3f}", ratio <= 1.03)
+    else:
+        ratio = prelinked.median / rows[Way.PROVEN].median
+        yield Target(closure, "prelinked, × the proven order", "≤ 0.75", f"{ratio:.3f}", ratio <= 0.75)
+    ratio = prelinked.fixed.resident / mine.fixed.resident
+    yield Target(closure, "prelinked, memory of 20, × bound", "≤ 1.00", f"{ratio:.3f}", ratio <= 1.0)
+    seconds = 5 if closure == "inkscape" else 3
+    yield Target(closure, "seconds to prelink", f"≤ {seconds}", f"{prelinked.hook:.1f}", prelinked.hook <= seconds)
 
 
 def verdicts(targets: Sequence[Target]) -> Iterator[str]:

@@ -119,3 +119,21 @@ def test_a_place_that_is_not_among_the_copies(store: Store) -> None:
     program = store.package("app").program("app", "int a(void); int main(void) { return a(); }", needs=[a])
     line = refused(store, program, "--closure", store.path / "copies", "--observe")
     assert f"{a} opens $ORIGIN/../plugins/p.so, which from its copy is {store.path}/plugins/p.so" in line
+
+
+@BOTH
+def test_a_versioned_library_that_is_named_by_path_and_by_name(store: Store, relative: bool) -> None:
+    """It has no SONAME, so that what was linked to it has its path for a name and in the version needs, and a name beside that."""
+    package = store.package("v")
+    package.lib.mkdir()
+    script = package.path / "v.map"
+    script.write_text("V { global: *; };")
+    v = package.plugin("libv.so", function("v", 1), flags=[f"-Wl,--version-script={script}"])
+    stub = store.package("stub").library("libv.so", function("stub", 1))
+    flags = [str(v)]
+    user = store.package("user").library(
+        "libuser.so.1", function("user", 10, ["v"]), flags=[*flags, str(stub)], rpath=[v.parent, store.libc]
+    )
+    assert names(user).needed[:2] == (str(v), "libv.so")
+    program = store.package("app").program("app", opens("libv.so", "v", calls=["user", "v"]), needs=[user], flags=flags)
+    copy_alone(store, bundle(store, program, relative=relative), "libv")
