@@ -233,6 +233,14 @@ class Image:
         return int(self._ehsize)
 
     @property
+    def tls_size(self) -> int:
+        """p_memsz of the PT_TLS segment of a file of 64 bits; 0 where there is none."""
+        start, size = self.segment_table
+        table = self.read(start, size, "the program header table")
+        rows = (table[at : at + self._phentsize] for at in range(0, size, self._phentsize or size))
+        return next((int.from_bytes(row[40:48], "little") for row in rows if row[:4] == b"\7\0\0\0"), 0)
+
+    @property
     def segment_table(self) -> tuple[int, int]:
         """Offset and size of the program header table."""
         return self._phoff, self._phnum * self._phentsize

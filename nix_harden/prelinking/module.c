@@ -378,13 +378,19 @@ static void put(const void *data, u64 size)
     }
 }
 
-/* What the objects hold in memory that can be written, for prove.py to compare; of the loader only where it is. */
+static void put_place(u64 number, u64 base)
+{
+    u64 about[] = { number, base, base, 0 };
+    put(about, sizeof about);
+}
+
+/* What the objects hold in memory that can be written, for prove.py to compare; of the loader and of the stack only where they are. */
 static void print(void)
 {
     for (u32 i = 0; i < table->count; i++) {
         if (i == table->loader) {
-            u64 about[] = { i, maps[i]->l_addr, maps[i]->l_addr, 0 };
-            put(about, sizeof about);
+            put_place(i, maps[i]->l_addr);
+            put_place(table->count, (u64)environment());
             continue;
         }
         const ElfW(Ehdr) *header = (const void *)(maps[i]->l_addr + objects[i].ranges[0].start);

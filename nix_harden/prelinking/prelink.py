@@ -33,6 +33,9 @@ from nix_harden.settings import Settings, from_environ
 BESIDE = ".prelink.so"
 # Before it, ld.so gives the functions of what is opened later to its profiler wherever there is an audit module (BZ #15533).
 OLDEST = b"GLIBC_2.35"
+# Where there is an audit module, ld.so lays out the static thread-local variables of libraries as it does for what is opened later, in
+# 1,952 bytes (elf/dl-tls.c, tls_static_surplus), of which it keeps 1,664 for that alone otherwise.
+MOST_STATIC_TLS = 288
 VARIANTS = "glibc-hwcaps"
 QEMU = {"EM_X86_64": "qemu-x86_64", "EM_AARCH64": "qemu-aarch64"}
 
@@ -67,6 +70,9 @@ def prelink(program: str, out: str | None, beside: str | None = None, *, setting
     def make(copy: str) -> None:
         objects = [read(graph, copy), *others]
         made = table.make(graph, objects, _answerable(graph))
+        if made.static_tls > MOST_STATIC_TLS:
+            problem = f"{made.static_tls} bytes of thread-local variables of its libraries would take the room of those that are opened later"
+            raise NotPrelinked(graph.root, problem, "freeze it instead")
         proof = _prove(graph, objects, made, copy, attach)
         data = attach(made.encode())
         _put(data, place)

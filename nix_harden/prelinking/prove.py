@@ -25,7 +25,10 @@ REPORT = "please report it, with the program"
 
 @dataclass(frozen=True, slots=True)
 class Region:
-    """What one object has mapped to be written: its place among the objects, its base, and where this begins."""
+    """What one object has mapped to be written: its place among the objects, its base, and where this begins.
+
+    Of the loader, and of the stack, whose place is behind all objects, there is the base alone.
+    """
 
     object: int
     base: int
@@ -39,7 +42,7 @@ def prove(command: Sequence[str], table: Table, objects: Sequence[Mapped], attac
     Raises NotPrelinked where a word differs, and ToolError.
     """
     starts = []
-    for name, use in (("apart", Use.PROOF | Use.APART), ("work", Use.PROOF)):
+    for name, use in (("apart", Use.PROOF | Use.APART), ("bound", Use.PROOF)):
         path = os.path.join(scratch, f"{name}.so")
         with open(path, "wb") as file:
             file.write(attach(table.encode(use)))

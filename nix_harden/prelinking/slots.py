@@ -32,15 +32,19 @@ NOTE_PIECE = 1 << 16
 
 @dataclass(frozen=True, slots=True)
 class Types:
-    """The relocation types of a machine that this project writes: `word` is symbol and addend, `got` and `plt` are a symbol alone."""
+    """The relocation types of a machine that this project writes: `word` is symbol and addend, `got` and `plt` are a symbol alone.
+
+    `static_tls` is the offset of a thread-local variable from the thread pointer.
+    """
 
     word: int
     got: int
     plt: int
     relative: int
+    static_tls: int
 
 
-TYPES: Mapping[str, Types] = {"EM_X86_64": Types(1, 6, 7, 8), "EM_AARCH64": Types(257, 1025, 1026, 1027)}
+TYPES: Mapping[str, Types] = {"EM_X86_64": Types(1, 6, 7, 8, 18), "EM_AARCH64": Types(257, 1025, 1026, 1027, 1030)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +75,7 @@ class Relocations:
 class Mapped:
     """One object as the table needs it: its symbols, its relocations, and what tells it from any other build.
 
-    `tags` are its dynamic section, `writable` what is mapped to be written, address and bytes. `whole` says why ld.so has to relocate it as ever, or nothing; `relocations` is None then and
+    `tags` are its dynamic section, `writable` what is mapped to be written, address and bytes. `tls` is the size of its thread-local variables, in bytes. `whole` says why ld.so has to relocate it as ever, or nothing; `relocations` is None then and
     where it has none.
     """
 
@@ -83,6 +87,7 @@ class Mapped:
     writable: tuple[tuple[int, bytes], ...]
     whole: str
     machine: str
+    tls: int = 0
 
     @property
     def binds_now(self) -> bool:
@@ -151,6 +156,7 @@ def read(image: Image) -> Mapped:
         ),
         whole,
         image.machine,
+        image.tls_size,
     )
 
 

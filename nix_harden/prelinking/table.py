@@ -80,7 +80,10 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A table, by what module.c makes of it; `names` pairs, for each object, bare names with the objects that they mean."""
+    """A table, by what module.c makes of it; `names` pairs, for each object, bare names with the objects that they mean.
+
+    `static_tls` is the size of the thread-local variables of libraries that have to lie at a fixed distance from the thread pointer.
+    """
 
     paths: tuple[str, ...]
     identities: tuple[int, ...]
@@ -90,6 +93,7 @@ class Table:
     loader: int
     stack_end: int
     late: bool
+    static_tls: int
 
     @property
     def slots(self) -> int:
@@ -283,6 +287,7 @@ def make(graph: Graph, objects: Sequence[Mapped], answerable: Container[int]) ->
         loader,
         objects[loader].values[stack_end],
         _late(graph, loader),
+        sum(objects[number].tls for number in resolver.static if number not in (0, loader)),
     )
 
 
@@ -313,6 +318,7 @@ class _Resolver:
         self.rivals = frozenset(os.fsencode(name) for name, _ in rivals(binder, bindings))
         # ld.so is to look up each unique symbol once, so that it is that of the whole process for what is opened later, too
         self.registered: set[bytes] = set()
+        self.static: set[int] = set()
         directory = os.path.dirname(graph.loader.real)
         self.trusted = frozenset(
             number
@@ -340,6 +346,9 @@ class _Resolver:
             kind = info & 0xFFFFFFFF
             if kind == types.relative and not info >> 32:
                 slot: Slot | None = Slot(asker + 1, 0, False)
+            elif kind == types.static_tls:
+                self._fix(asker, info >> 32, kind, wanted)
+                slot = None
             elif kind not in (types.word, types.got, types.plt) or not info >> 32:
                 slot = None
             elif info in known:
@@ -374,6 +383,14 @@ class _Resolver:
         if not mapped.can_write(written):
             return Part({}, {}, (), "it has relocations where nothing can be written")
         return Part(slots, calls, rest, "", lookups, frozenset(later))
+
+    def _fix(self, asker: int, symbol: int, kind: int, wanted: Mapping[int, Version | None]) -> None:
+        """Take down whose thread-local variables have to be static (CHECK_STATIC_TLS in elf/dl-reloc.c)."""
+        mapped = self.objects[asker]
+        own = not symbol or mapped.is_own(symbol)
+        found = asker if own else self.bindings[asker][mapped.lookup(symbol, kind, wanted)]
+        if found is not None:
+            self.static.add(found)
 
     def _slot(self, asker: int, symbol: int, kind: int, wanted: Mapping[int, Version | None]) -> Slot | None:
         mapped = self.objects[asker]

@@ -226,6 +226,18 @@ def test_a_library_that_binds_to_itself(store: Store, flag: str) -> None:
     assert_same(prelink(store, source), source)
 
 
+@pytest.mark.parametrize(("size", "fits"), [(64, True), (512, False)])
+def test_static_thread_local_variables_of_libraries(store: Store, size: int, fits: bool) -> None:
+    """With an audit module, ld.so takes their room from that of what is opened later: no more than it adds for the module."""
+    source = f"__thread char t[{size}] = {{1}}; int a(void) {{ return t[0]++; }}"
+    a = lib(store.package("a"), "a", source, flags=["-ftls-model=initial-exec"])
+    app = store.package("app").program("app", prints("a"), needs=[a])
+    if fits:
+        assert_same(prelink(store, app), app)
+    else:
+        assert "bytes of thread-local variables" in refused(store, app)
+
+
 def test_what_nothing_defines_is_missed_as_ever(store: Store) -> None:
     """A program that starts only because a function is not called is not prelinked: that would have it looked up."""
     a = lib(
