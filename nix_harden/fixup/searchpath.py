@@ -40,12 +40,14 @@ def search_path(
     searched = [verdict.name for verdict in needed if verdict.new is None and is_searched(verdict.name)]
     if obj.opens_libraries or obj.notes:
         bound = [os.path.dirname(verdict.new) for verdict in needed if verdict.new]
-        wanted = [*bound, *_opened_by_name(file, catalog, settings)]
+        opened = dict(_opened_by_name(file, catalog, settings))
+        wanted = [*bound, *opened.values()]
         found = {resolution.name for resolution in resolutions if resolution.own and resolution.candidate is not None}
         found -= {resolution.name for resolution in resolutions if resolution.how == LOADER_DIRECTORY}
         added = _missing(file, text, wanted, [name for name in searched if name not in found], catalog)
         if added and not text.startswith("@"):  # from which patchelf would read a file
             path = ":".join([*([text] if text else []), *added])
+            path = _holders_first(obj, path, [*searched, *opened], catalog, settings)
             return PathAction.SET, path, f"opens libraries; {tag} gets back {' '.join(added)}"
         ordered = _holders_first(obj, text, searched, catalog, settings)
         if ordered != text and not text.startswith("@"):
@@ -147,8 +149,8 @@ def _all_bound(file: File, needed: Sequence[Verdict], catalog: Catalog, settings
     return True
 
 
-def _opened_by_name(file: File, catalog: Catalog, settings: Settings) -> Iterator[str]:
-    """The directories of libraries that the object opens by bare name, as far as its own search does not lead to them.
+def _opened_by_name(file: File, catalog: Catalog, settings: Settings) -> Iterator[tuple[str, str]]:
+    """The names, and directories, of libraries that the object opens by bare name, as far as its own search does not lead to them.
 
     They are those which its dlopen notes name, and those whose names it holds as strings and whose SONAMEs are absolute: while one
     was loaded under its bare SONAME, the loader answered with it and did not search.
@@ -165,7 +167,7 @@ def _opened_by_name(file: File, catalog: Catalog, settings: Settings) -> Iterato
         if name not in noted and not is_musl(obj) and not _is_hardened(found.candidate, settings):
             continue
         if cycle(file, found, catalog, settings) is None:
-            yield os.path.dirname(found.candidate.bound)
+            yield name, os.path.dirname(found.candidate.bound)
 
 
 def _is_hardened(candidate: Candidate, settings: Settings) -> bool:
