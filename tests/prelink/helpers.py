@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from support.schema import check
 from support.store import Store, Words
 
 INTERFACE = 9  # the functions that ld.so looks up in an audit module
@@ -23,9 +24,12 @@ class Ran:
 
 
 def prelink(store: Store, program: Path, *options: str, environ: Mapping[str, str] | None = None) -> Path:
-    """The prelinked copy of a program, in a directory beside its own."""
+    """The prelinked copy of a program, in a directory beside its own; what was said of it is what schemas/prelink.json says."""
     out = store.path / "prelinked" / program.name
-    store.call("prelink", program, "-o", out, *options, environ=environ)
+    told = check("prelink", store.call("prelink", program, "-o", out, "--json", *options, environ=environ).out)
+    assert told["proof"]["words"] > 0
+    seen = check("prelink", store.call("prelink", "--check", "--json", out, environ=environ).out)
+    assert (seen["fits"], seen["at_work"], seen["differences"]) == (True, True, [])
     assert out.with_name(f"{out.name}.prelink.so").is_file()
     return out
 

@@ -10,6 +10,7 @@ from nix_harden.errors import (
     NotDrawn,
     NotEdited,
     NotFrozen,
+    NotPrelinked,
     PlanConflict,
     ReadError,
     ReferenceRefused,
@@ -32,6 +33,7 @@ CASES: list[tuple[HardenError, int]] = [
     (FindingsRefused(2), 1),
     (NotEdited("/p", "it has no room"), 1),
     (NotFrozen("/p", "it is static", "leave it"), 1),
+    (NotPrelinked("/p", "it is static", "leave it"), 1),
     (NotDrawn("/p", "it is static", "say another"), 1),
     (CheckFailed("/p", "liba.so.1", "/x", "/y"), 1),
 ]

@@ -43,6 +43,8 @@ def test_an_example_of_the_help_works(example: str, store: Store, tmp_path: Path
         (tmp_path / copy).symlink_to(store.path / f"{copy}-of-result")
     if "-o ./bundle" in example:
         (tmp_path / "bundle").unlink()
+    if "./prelinked" in example:
+        store.call("prelink", app, "-o", tmp_path / "prelinked" / "bin" / "app")
     home, path = tmp_path / "home", tmp_path / "path"
     (home / "bin").mkdir(parents=True)
     path.mkdir()
