@@ -18,7 +18,7 @@ from nix_harden.elf import read_mapped
 from nix_harden.errors import NotFrozen, NotPrelinked, UsageError, WriteError
 from nix_harden.fixup.write import write_copy
 from nix_harden.freezing import lift
-from nix_harden.freezing.copies import made_directory
+from nix_harden.freezing.copies import check_parent, made_directory
 from nix_harden.freezing.freeze import check_target, closure, follow
 from nix_harden.loading.disk import DiskReader, distrust, host_abi
 from nix_harden.loading.loader import Family, Graph
@@ -61,6 +61,7 @@ def prelink(program: str, out: str | None, beside: str | None = None, *, setting
         else ""
     )
     place = beside or os.path.join(os.path.realpath(os.path.dirname(target)), os.path.basename(target) + BESIDE)
+    check_parent(place, "--table")
     if ":" in place:
         raise UsageError("--table", f"{place} has a colon in it, which ends a name in DT_AUDIT; say another name")
     attach = functools.partial(module.attach, _compiled(graph), page=module.PAGES[graph.nodes[0].object.abi.machine])
