@@ -405,6 +405,11 @@ class _Glibc(_Walk):
         names = [found.loadable.object.interpreter or loader.path, *([loader.soname] if loader.soname else [])]
         self.rtld = _Map(loader.path, names, seen if isinstance(seen, Found) else None, None, loader.soname, None)
         self.chain = [self.main, self.rtld]
+        # for each name the first of the chain that bears it, and for each file what is loaded of it
+        self.bearers: dict[str, _Map] = {}
+        self.files: dict[tuple[int, int] | None, _Map] = {}
+        self.bear(self.main)
+        self.bear(self.rtld)
         self.followed: set[_Map] = set()
         self._directories: dict[tuple[int, str], tuple[str, ...]] = {}
 
@@ -454,7 +459,7 @@ class _Glibc(_Walk):
 
     def load_all(self, first: _Map) -> list[_Map]:
         """Load breadth first, as `_dl_map_object_deps` does: filters go before the object that names them, NEEDED to the end."""
-        known = [first]
+        known, have = [first], {first}
         done: set[_Map] = set()
         position = 0
         while position < len(known):
@@ -469,16 +474,19 @@ class _Glibc(_Walk):
                     continue
                 target = self.load(loaded, tag, name)
                 if tag == NEEDED:
-                    if target not in known:
+                    if target not in have:
                         known.append(target)
+                        have.add(target)
                     continue
-                if target in known:
+                if target in have:
                     if known.index(target) <= here:
                         continue
                     known.remove(target)
                 known.insert(here, target)
+                have.add(target)
                 self.chain.remove(target)
                 self.chain.insert(self.chain.index(loaded), target)
+                self.bear_again()
                 here += 1
             while position < len(known) and known[position] in done:
                 position += 1
@@ -496,16 +504,18 @@ class _Glibc(_Walk):
             target = hit.loaded
         else:
             assert hit.found is not None
-            same = next((each for each in self.chain if each.identity == hit.found.identity), None)
+            same = self.files.get(hit.found.identity)
             if same is not None:
                 target = same
                 if name not in same.names:
                     same.names.append(name)
+                    self.bearers.setdefault(name, same)
             else:
                 self.check_kind(hit.found, name)
                 obj = hit.found.loadable.object
                 target = _Map(hit.path, [name], hit.found, loaded, obj.soname, hit.found.identity)
                 self.chain.append(target)
+                self.bear(target)
         self.add(target, name)
         self.edge(loaded, (tag, name), hit, target, tried)
         return target
@@ -520,15 +530,28 @@ class _Glibc(_Walk):
 
     def match(self, name: str) -> _Hit | None:
         """A loaded object that bears the name, or whose DT_SONAME it is (`_dl_lookup_map`)."""
+        each = self.bearers.get(name)
+        if each is None:
+            return None
+        if name in each.names or (name == each.path and each.path):
+            return _Hit(How.LIBC if each is self.rtld else How.NAME, each.path or each.real, each)
+        each.names.append(name)
+        return _Hit(How.SONAME, each.path or each.real, each)
+
+    def bear(self, loaded: _Map) -> None:
+        """Have the names of an object that comes to the end of the chain lead to it, unless another bears them."""
+        for name in (*loaded.names, loaded.path, loaded.soname):
+            if name:
+                self.bearers.setdefault(name, loaded)
+        if loaded.identity is not None:
+            self.files.setdefault(loaded.identity, loaded)
+
+    def bear_again(self) -> None:
+        """The same for all, once the chain is in another order."""
+        self.bearers.clear()
         for each in self.chain:
-            if each.found is None and each is not self.rtld:
-                continue
-            if name in each.names or (name == each.path and each.path):
-                return _Hit(How.LIBC if each is self.rtld else How.NAME, each.path or each.real, each)
-            if name == each.soname:
-                each.names.append(name)
-                return _Hit(How.SONAME, each.path or each.real, each)
-        return None
+            if each.found is not None or each is self.rtld:
+                self.bear(each)
 
     def locate(self, asker: _Map, name: str, tried: _Trail) -> _Hit | None:
         """Where a name leads, in the loader's order; None where nowhere. Raises _Refusal."""
@@ -642,6 +665,7 @@ class _Glibc(_Walk):
         present = [each for each in listed if each.found is not None or each is self.rtld]
         if self.rtld in present:
             self.chain.insert(self.chain.index(present[present.index(self.rtld) - 1]) + 1, self.rtld)
+        self.bear_again()
 
     def relr_refused(self) -> str | None:
         """What the loader says of an object with DT_RELR that does not need the version for it."""
