@@ -7,9 +7,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
 from nix_harden.errors import ToolError
-from nix_harden.loading.checks import CHECKS, Finding, disagreement, malformed, missing_interpreter
+from nix_harden.loading.checks import CHECKS, Finding, disagreement, malformed, missing_interpreter, prelinked
 from nix_harden.loading.disk import SECONDS, DiskReader, Loaders, distrust, elf_files
 from nix_harden.loading.loader import (
+    NEEDED,
     Family,
     Found,
     Graph,
@@ -211,12 +212,19 @@ def _walk_root(
     for check in CHECKS:
         for finding in check.find(graph, store):
             run.add(finding)
+    if graph.is_program and obj.filters:
+        from nix_harden.prelinking import checked
+
+        for finding in prelinked(graph, lambda: checked.look(graph)):
+            run.add(finding)
     if graph.is_program:
         run.answered.update(
             (graph.nodes[edge.source].real, edge.name) for edge in graph.edges if edge.target is not None
         )
     why_not = None if loader.real else "no loader"
     if obj.filters:
+        why_not = "it names an audit module, which may answer names by paths that the loader then lists"
+    if any(tag != NEEDED for tag, _ in seen.loadable.wants):
         why_not = "a filter itself, of which glibc prints no proper list"
     if seen.loadable.unopenable is not None:
         why_not = "started by the kernel alone: its loader opens no file of this identification"

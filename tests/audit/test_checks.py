@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from audit.helpers import found, run, worst
+from prelink.helpers import prelink
 from support.bytes import AARCH64, E_MACHINE, poke
 from support.source import function, prints
 from support.store import Package, Store, patchelf
@@ -323,6 +324,20 @@ def test_an_abi_version_that_the_kernel_does_not_look_at(store: Store) -> None:
         status = subprocess.run([program], capture_output=True, check=False).returncode
         assert (status == 0) == good
         assert (found("loader-stops", store, program) == []) == good
+
+
+def test_prelinked(store: Store) -> None:
+    """A note where a program's module fits; a warning for each difference where it does not; nothing of another audit module."""
+    program = prelink(store, app(store, library(store.package("f"))))
+    [fits] = found("prelinked", store, program)
+    assert fits["severity"] == "note"
+    subprocess.run(["strip", program], check=True)
+    [stale] = found("prelinked", store, program)
+    assert stale["severity"] == "warning"
+    assert f"{program} was changed since the table was made" in stale["message"]
+    other = store.package("other").plugin("other.so", "unsigned la_version(unsigned version) { return version; }")
+    audited = app(store, library(store.package("f")), flags=[f"-Wl,--audit,{other}"])
+    assert found("prelinked", store, audited) == []
 
 
 def test_every_check_has_a_case() -> None:
