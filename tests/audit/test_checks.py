@@ -330,11 +330,11 @@ def test_prelinked(store: Store) -> None:
     """A note where a program's module fits; a warning for each difference where it does not; nothing of another audit module."""
     program = prelink(store, app(store, library(store.package("f"))))
     [fits] = found("prelinked", store, program)
-    assert fits["severity"] == "note"
+    assert fits.severity is Severity.NOTE
     subprocess.run(["strip", program], check=True)
     [stale] = found("prelinked", store, program)
-    assert stale["severity"] == "warning"
-    assert f"{program} was changed since the table was made" in stale["message"]
+    assert stale.severity is Severity.WARNING
+    assert f"{program} was changed since the table was made" in stale.message
     other = store.package("other").plugin("other.so", "unsigned la_version(unsigned version) { return version; }")
     audited = app(store, library(store.package("f")), flags=[f"-Wl,--audit,{other}"])
     assert found("prelinked", store, audited) == []
