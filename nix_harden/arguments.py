@@ -37,6 +37,7 @@ def parser() -> argparse.ArgumentParser:
     _add_audit(commands)
     _add_freeze(commands)
     _add_prelink(commands)
+    _add_prelink_outputs(commands)
     _add_graph(commands)
     _add_why(commands)
     _add_report(commands)
@@ -282,6 +283,28 @@ memory then must be the same, or nothing is written and the exit status is 1."""
         "--table", metavar="FILE", help="where the module goes; without it, beside the program, as OUT.prelink.so"
     )
     sub.add_argument("--json", action="store_true", help="print what was done, or seen, as JSON")
+
+
+def _add_prelink_outputs(commands: Commands) -> None:
+    sub = _add(
+        commands,
+        "prelink-outputs",
+        "[options] PATH…",
+        "prelink the programs below store paths that have enough to gain",
+        """Do as `prelink --in-place` to every ELF program in directories that are laid out as
+store paths are, unless a rule keeps it as it is: it looks too few symbols up, or
+loads what is not in the store, or another library on another processor. Modules
+go into nix-support/prelink of each path. The store is /nix/store, or what
+NIX_STORE says. A program that cannot be prelinked is as it was; it is told of,
+and the exit status is 1 then.""",
+        "./result-copy",
+        "--prelink-from 500 --exclude 'bin/*-test' ./result-copy",
+    )
+    sub.add_argument("paths", nargs="+", metavar="PATH", help="whose programs to prelink, in place")
+    for setting in TABLE:
+        if setting.flag and setting.name in ("exclude", "prelink_from", "jobs", "dry_run", "json"):
+            words = f"{setting.sentence} [{setting.variable}]"
+            _add_option(sub, setting.flag, setting.name, setting.form, words, one=True)
 
 
 def _add_graph(commands: Commands) -> None:

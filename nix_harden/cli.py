@@ -106,11 +106,7 @@ def unharden(arguments: "Namespace") -> int:
     from nix_harden.fixup.proof import confirm, settle
     from nix_harden.fixup.unbind import make_plan
 
-    outputs = [f"{os.path.basename(path)}={os.path.abspath(path)}" for path in arguments.paths]
-    settings = from_environ(os.environ, {**vars(arguments), "outputs": outputs})
-    for path in arguments.paths:
-        if not os.path.lexists(path):
-            raise UsageError(path, "is not there; say a store path, a directory or a file")
+    settings = from_environ(os.environ, {**vars(arguments), "outputs": _outputs(arguments.paths)})
     read = run.read(settings)
     for error in read.unread:
         _say(f"{report.NAME}: warning: {error}; left as it is")
@@ -143,6 +139,14 @@ def unharden(arguments: "Namespace") -> int:
     if settings.json:
         print(json.dumps(report.as_json(plan), indent=2))
     return FINDINGS if absolute or (written and written.refused) else DONE
+
+
+def _outputs(paths: Sequence[str]) -> list[str]:
+    """Paths that are given by themselves, as the setting has outputs. Raises UsageError."""
+    for path in paths:
+        if not os.path.lexists(path):
+            raise UsageError(path, "is not there; say a store path, a directory or a file")
+    return [f"{os.path.basename(path)}={os.path.abspath(path)}" for path in paths]
 
 
 def audit(arguments: "Namespace") -> int:
@@ -240,6 +244,18 @@ def prelink(arguments: "Namespace") -> int:
     if arguments.json:
         print(json.dumps({"version": 1, **prelinked.as_json(done)}, indent=2))
     return DONE
+
+
+def prelink_outputs(arguments: "Namespace") -> int:
+    """Prelink what has enough to gain, say."""
+    from nix_harden.fixup import run
+    from nix_harden.prelinking import outputs
+
+    settings = from_environ(os.environ, {**vars(arguments), "outputs": _outputs(arguments.paths)})
+    done = run.prelink(settings, _say)
+    if settings.json:
+        print(json.dumps(outputs.as_json(done), indent=2))
+    return FINDINGS if outputs.failures(done) else DONE
 
 
 def graph(arguments: "Namespace") -> int:
@@ -381,6 +397,7 @@ COMMANDS = {
     "audit": audit,
     "freeze": freeze,
     "prelink": prelink,
+    "prelink-outputs": prelink_outputs,
     "graph": graph,
     "why": why,
     "report": report,

@@ -27,6 +27,7 @@ class Form(enum.Enum):
     JOBS = "N"
     PATH = "PATH"
     BYTES = "bytes"
+    LOOKUPS = "lookups"
 
     @property
     def is_list(self) -> bool:
@@ -112,6 +113,25 @@ TABLE = (
         "how much room linkers leave for names in what this derivation links, so that they are bound in place; 0 leaves none",
     ),
     Setting(
+        "prelink",
+        Form.SWITCH,
+        "NIX_HARDEN_PRELINK",
+        "--prelink",
+        "hardenNeededPrelink",
+        "",
+        "give each program with enough to gain a module of its loader, in `nix-support/prelink` of its output, that knows which address "
+        "each of its symbols has",
+    ),
+    Setting(
+        "prelink_from",
+        Form.LOOKUPS,
+        "NIX_HARDEN_PRELINK_FROM",
+        "--prelink-from",
+        "hardenNeededPrelinkFrom",
+        "2000",
+        "from how many lookups of symbols at its start on a program has enough to gain",
+    ),
+    Setting(
         "jobs",
         Form.JOBS,
         "NIX_BUILD_CORES",
@@ -156,6 +176,8 @@ class Settings:
     bind: tuple[tuple[str, str], ...]
     strict: bool
     keep_runpath: bool
+    prelink: bool
+    prelink_from: int
     jobs: int
     dry_run: bool
     json: bool
@@ -237,6 +259,12 @@ def _read(form: Form, source: str, words: Sequence[str]) -> object:
         case Form.BYTES:
             if not words[0].strip().isdecimal():
                 raise UsageError(source, f"{words[0]!r} is not a number of bytes; use 0, or 2048, …")
+            return int(words[0])
+        case Form.LOOKUPS:
+            if not words[0].strip().isdecimal():
+                raise UsageError(
+                    source, f"{words[0]!r} is not a number of lookups; use 0 for every program, or 2000, …"
+                )
             return int(words[0])
         case Form.PATH:
             return words[0]

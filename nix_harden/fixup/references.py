@@ -72,7 +72,7 @@ def refused(plan: Plan, limits: Sequence[Limit], settings: Settings) -> Iterator
         output = decision.file.output
         mine = [limit for limit in limits if limit.output == output]
         for name, new in _names(decision) if mine else ():
-            path = _store_path(new, settings.store)
+            path = store_path(new, settings.store)
             for limit in mine:
                 key = (output, limit.attribute, path)
                 if key in told or not limit.refuses(path, paths[output]):
@@ -120,6 +120,6 @@ def _structured(environ: Mapping[str, str], settings: Settings) -> dict[str, dic
     return {}
 
 
-def _store_path(path: str, store: str) -> str:
+def store_path(path: str, store: str) -> str:
     """The store path in which a file lies."""
     return os.path.join(store, path.removeprefix(store + "/").partition("/")[0])

@@ -15,6 +15,7 @@ from nix_harden.settings import Settings
 
 if TYPE_CHECKING:
     from nix_harden.fixup.write import Written
+    from nix_harden.prelinking.outputs import Done
 
 Say = Callable[[str], None]
 
@@ -31,7 +32,7 @@ class Together:
 
 
 def fixup(settings: Settings, say: Say) -> "tuple[Plan, Written | None]":
-    """Read, resolve, decide, prove, write and check; `say` is told what people should know, before a byte changes.
+    """Read, resolve, decide, prove, write and check, and prelink where that is asked for; `say` is told what people should know, before a byte changes.
 
     Raises a HardenError where the outputs cannot be hardened.
     """
@@ -64,7 +65,21 @@ def fixup(settings: Settings, say: Say) -> "tuple[Plan, Written | None]":
                     say(line)
                 raise
         check(plan, settings)
+    if settings.prelink:
+        prelink(settings, say)
     return plan, written
+
+
+def prelink(settings: Settings, say: Say) -> "tuple[Done, ...]":
+    """Prelink the programs of the outputs that have enough to gain, and say what became of each."""
+    from nix_harden.prelinking import outputs
+
+    done = outputs.prelink_outputs(settings)
+    for line in outputs.text(done, settings):
+        say(line)
+    if settings.strict and (failures := outputs.failures(done)):
+        raise FindingsRefused(failures, written=True)
+    return done
 
 
 def _proven(found: Read, catalog: Catalog, settings: Settings) -> Plan:

@@ -266,7 +266,7 @@ def follow(program: str) -> str:
                 data = file.read(LARGEST)
         except OSError as error:
             raise ReadError(path, error.strerror or str(error)) from error
-        _refuse_privileged(path, status)
+        refuse_privileged(path, status)
         inner = wrapped(data)
         if inner is None:
             if data.startswith(b"#!"):
@@ -277,7 +277,8 @@ def follow(program: str) -> str:
     raise NotFrozen(program, f"more than {MOST_WRAPPERS} wrappers start each other", f"freeze {path}")
 
 
-def _refuse_privileged(path: str, status: os.stat_result) -> None:
+def refuse_privileged(path: str, status: os.stat_result) -> None:
+    """Raise NotFrozen for a program that has more privileges than whoever starts it."""
     if status.st_mode & (stat.S_ISUID | stat.S_ISGID):
         what = "set-user-ID or set-group-ID"
     elif "security.capability" in os.listxattr(path):

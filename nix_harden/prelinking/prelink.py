@@ -19,9 +19,9 @@ from nix_harden.errors import NotFrozen, NotPrelinked, UsageError, WriteError
 from nix_harden.fixup.write import write_copy
 from nix_harden.freezing import lift
 from nix_harden.freezing.copies import check_parent, made_directory
-from nix_harden.freezing.freeze import check_target, closure, follow
+from nix_harden.freezing.freeze import check_target, closure, follow, refuse_privileged
 from nix_harden.loading.disk import DiskReader, distrust, host_abi
-from nix_harden.loading.loader import Family, Graph
+from nix_harden.loading.loader import Family, Graph, Reader
 from nix_harden.model import COPY, Edit, PathAction
 from nix_harden.prelinking import module, table
 from nix_harden.prelinking.prelinked import Prelinked, Proof, Whole
@@ -50,11 +50,8 @@ def prelink(program: str, out: str | None, beside: str | None = None, *, setting
     with as_prelinked():
         target = check_target(out) if out is not None else None
         source = follow(program)
-        target = target or source
-        reader = DiskReader()
-        graph = closure(source, reader)
-        lift.check(graph)
-    _refuse(graph)
+    target = target or source
+    graph = loaded(source, DiskReader())
     beside = (
         os.path.join(os.path.realpath(os.path.dirname(os.path.abspath(beside))), os.path.basename(beside))
         if beside
@@ -64,17 +61,38 @@ def prelink(program: str, out: str | None, beside: str | None = None, *, setting
     check_parent(place, "--table")
     if ":" in place:
         raise UsageError("--table", f"{place} has a colon in it, which ends a name in DT_AUDIT; say another name")
+    objects = [read(graph, node.real) for node in graph.nodes]
+    return write(program, graph, objects, target, place, settings=settings)
+
+
+def loaded(source: str, reader: Reader) -> Graph:
+    """What the program at a real path loads. Raises NotPrelinked for what no table can be made for, or would be used."""
+    with as_prelinked():
+        refuse_privileged(source, os.stat(source))
+        graph = closure(source, reader)
+        lift.check(graph)
+    _refuse(graph)
+    return graph
+
+
+def write(
+    program: str, graph: Graph, objects: Sequence[Mapped], target: str, place: str, *, settings: Settings
+) -> Prelinked:
+    """Write to `target` a copy of the program of a graph, which was asked for as `program`, and to `place` the module that it names.
+
+    `objects` are the files of the graph. Raises as `prelink`.
+    """
+    source = graph.root
     attach = functools.partial(module.attach, _compiled(graph), page=module.PAGES[graph.nodes[0].object.abi.machine])
-    others = [read(graph, node.real) for node in graph.nodes[1:]]
     done: list[tuple[Table, Proof, int]] = []
 
     def make(copy: str) -> None:
-        objects = [read(graph, copy), *others]
-        made = table.make(graph, objects, _answerable(graph))
+        copied = [read(graph, copy), *objects[1:]]
+        made = table.make(graph, copied, answerable(graph))
         if made.static_tls > MOST_STATIC_TLS:
             problem = f"{made.static_tls} bytes of thread-local variables of its libraries would take the room of those that are opened later"
             raise NotPrelinked(graph.root, problem, "freeze it instead")
-        proof = _prove(graph, objects, made, copy, attach)
+        proof = _prove(graph, copied, made, copy, attach)
         data = attach(made.encode())
         _put(data, place)
         done.append((made, proof, len(data)))
@@ -95,7 +113,9 @@ def prelink(program: str, out: str | None, beside: str | None = None, *, setting
         made.lookups,
         made.rest,
         tuple(
-            Whole(path or source, part.whole) for path, part in zip(made.paths, made.parts, strict=True) if part.whole
+            Whole(path or source, part.whole)
+            for number, (path, part) in enumerate(zip(made.paths, made.parts, strict=True))
+            if part.whole and number != made.loader
         ),
         proof,
     )
@@ -163,7 +183,7 @@ def _edit(graph: Graph, target: str, place: str) -> Edit:
     return Edit((graph.root,), root, None, (), *path, audit=place)
 
 
-def _answerable(graph: Graph) -> frozenset[int]:
+def answerable(graph: Graph) -> frozenset[int]:
     """The objects whose names the table may answer: those that any processor would find (ld.so(8), "glibc-hwcaps")."""
     return frozenset(
         number
@@ -181,7 +201,11 @@ def _prove(graph: Graph, objects: Sequence[Mapped], made: Table, copy: str, atta
     if why_not is not None:
         return Proof(0, why_not)
     with tempfile.TemporaryDirectory(prefix="nix-harden-") as scratch:
-        return Proof(prove(command, made, objects, attach, scratch), None)
+        try:
+            return Proof(prove(command, made, objects, attach, scratch), None)
+        except NotPrelinked as error:
+            # the copy is gone when this is read
+            raise NotPrelinked(graph.root, error.problem.replace(copy, graph.root), error.advice) from error
 
 
 def command_for(graph: Graph, path: str) -> tuple[list[str], str | None]:

@@ -96,6 +96,13 @@ class Mapped:
         now = tags.get(elf.DT_FLAGS, 0) & DF_BIND_NOW or tags.get(elf.DT_FLAGS_1, 0) & DF_1_NOW
         return bool(now) or DT_BIND_NOW in tags
 
+    @property
+    def lookups(self) -> int:
+        """How many of its relocations have ld.so look a symbol up, where all is bound at start."""
+        if self.relocations is None:
+            return 0
+        return sum(info >> 32 != 0 for info in self.relocations.infos)
+
     def can_write(self, offsets: Sequence[int]) -> bool:
         """Whether words at these addresses may be written before anything is relocated."""
         return all(

@@ -30,6 +30,7 @@ RUN_BY = {
     "nix-harden audit --json --fail-on missing-target /path/to/store/path": "tests/audit/test_command.py",
     "nix-harden unharden /path/to/store/path": "tests/elf/test_unharden.py",
     "nix-harden freeze /path/to/program -o OUT": "tests/freeze/test_lift.py",
+    "nix-harden prelink /path/to/program -o OUT": "tests/prelink/test_symbols.py",
     "nix-harden graph /path/to/program -o closure.svg": "tests/graph/test_command.py",
     "nix-harden graph --why libz.so.1 --cluster /path/to/program -o why.svg": "tests/graph/test_command.py",
     "nix-harden why /path/to/program libz.so.1": "tests/graph/test_why.py",

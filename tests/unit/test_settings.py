@@ -27,6 +27,8 @@ def test_every_attribute_is_one_of_those_that_the_issue_lists() -> None:
             "hardenNeededStrict",
             "hardenNeededKeepRunpath",
             "hardenNeededReserve",
+            "hardenNeededPrelink",
+            "hardenNeededPrelinkFrom",
         )
     }
 
@@ -55,7 +57,7 @@ def test_the_defaults() -> None:
         (),
         (),
     )
-    assert not any((values.strict, values.keep_runpath, values.dry_run, values.json, values.verbose))
+    assert not any((values.strict, values.keep_runpath, values.prelink, values.dry_run, values.json, values.verbose))
     assert values.jobs >= 1
 
 
@@ -73,6 +75,13 @@ def test_a_switch_is_off(word: str) -> None:
 def test_zero_jobs_are_one_a_processor() -> None:
     assert from_environ({**OUTPUT, "NIX_BUILD_CORES": "0"}, {}).jobs >= 1
     assert from_environ({**OUTPUT, "NIX_BUILD_CORES": "3"}, {}).jobs == 3
+
+
+def test_a_number_of_lookups_is_a_number() -> None:
+    assert from_environ(OUTPUT, {}).prelink_from == 2000
+    assert from_environ({**OUTPUT, "NIX_HARDEN_PRELINK_FROM": "0"}, {}).prelink_from == 0
+    with pytest.raises(UsageError, match=r"hardenNeededPrelinkFrom .*: 'few' is not a number of lookups"):
+        from_environ({**OUTPUT, "NIX_HARDEN_PRELINK_FROM": "few"}, {})
 
 
 def test_lists_hold_one_entry_a_line_and_may_hold_spaces() -> None:
