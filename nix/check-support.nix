@@ -98,6 +98,38 @@ rec {
       '';
     };
 
+  # liba → libwide → app: a program that has 3000 symbols looked up, each of which answers what liba does, so that it prints 3000.
+  wide = rec {
+    liba = library { name = "a"; };
+    libwide = libraryOf "";
+    # The same functions in other places, each of which answers 2.
+    libother = libraryOf "int more(void) { return 1; }\n#define A 1 +";
+    libraryOf =
+      more:
+      library {
+        name = "wide";
+        needs = [ liba ];
+        attributes.source = "${more}\n${thousands}\nint ${functionOf "a"}(void);\n#ifndef A\n#define A\n#endif\n#define F(n) int f##n(void) { return A ${functionOf "a"}(); }\nALL";
+      };
+    programOf =
+      attributes:
+      program {
+        name = "app";
+        needs = [ libwide ];
+        attributes = {
+          source = "#include <stdio.h>\n${thousands}\n#define F(n) int f##n(void);\nALL\n#undef F\n#define F(n) + f##n()\nint main(void) { return printf(\"%d\\n\", 0 ALL) < 0; }";
+        } // attributes;
+        hardened = attributes ? hardenNeededPrelink;
+      };
+    # ALL is F of 1000 to 3999
+    thousands = lib.concatStringsSep "\n" [
+      "#define TEN(n) F(n##0) F(n##1) F(n##2) F(n##3) F(n##4) F(n##5) F(n##6) F(n##7) F(n##8) F(n##9)"
+      "#define HUNDRED(n) TEN(n##0) TEN(n##1) TEN(n##2) TEN(n##3) TEN(n##4) TEN(n##5) TEN(n##6) TEN(n##7) TEN(n##8) TEN(n##9)"
+      "#define THOUSAND(n) HUNDRED(n##0) HUNDRED(n##1) HUNDRED(n##2) HUNDRED(n##3) HUNDRED(n##4) HUNDRED(n##5) HUNDRED(n##6) HUNDRED(n##7) HUNDRED(n##8) HUNDRED(n##9)"
+      "#define ALL THOUSAND(1) THOUSAND(2) THOUSAND(3)"
+    ];
+  };
+
   # liba → libb → app, each hardened or not.
   chain =
     {
@@ -144,6 +176,9 @@ rec {
   #   prints TEXT PROGRAM…    the program prints that and ends well
   #   searches NUMBER PROGRAM the loader searches for so many names at its start
   #   loads FILE PROGRAM      the loader maps that file
+  #   lookups PROGRAM         how many symbols the loader looks up at its start, with all bound then
+  #   prelinked PROGRAM       next to none, and it has a module
+  #   unhelped PROGRAM        3000 and more, as without a module
   #   tag NAME FILE           the values of one tag of the dynamic section, one a line
   expect =
     name: script:
@@ -168,12 +203,48 @@ rec {
       loads() {
         [[ $(trace "$2") == *"calling init: $1"* ]] || fail "$2 does not load $1: $(trace "$2")"
       }
+      lookups() {
+        LD_DEBUG=statistics LD_BIND_NOW=1 "$1" 2>&1 >/dev/null | sed -n 's/.*number of relocations: *//p' | head -1
+      }
+      prelinked() {
+        [[ -n $(tag 'AUDIT' "$1") ]] || fail "$1 names no module"
+        (($(lookups "$1") < 100)) || fail "the loader looks $(lookups "$1") symbols up at the start of $1"
+      }
+      unhelped() {
+        (($(lookups "$1") >= 3000)) || fail "the loader looks $(lookups "$1") symbols up at the start of $1"
+      }
       tag() {
         readelf --dynamic --wide "$2" | sed -n "s/.*($1).*\[\(.*\)\].*/\1/p"
       }
       ${script}
       touch $out
     '';
+
+  # What the NixOS module sets, with as much of the module system as it calls: for the options that a NixOS has, a set of packages and
+  # the values of `hardenNeeded`, of which the rest have their defaults.
+  moduleOf =
+    harden: options: pkgs: values:
+    let
+      module = import ./module.nix harden {
+        inherit options pkgs;
+        config.hardenNeeded =
+          builtins.mapAttrs (_: option: option.default or false) module.options.hardenNeeded // values;
+        lib = lib // {
+          mkEnableOption = _: { };
+          mkOption = lib.id;
+          mkIf = condition: value: if condition then value else { };
+          mkMerge = lib.foldl' lib.recursiveUpdate { };
+          mkOrder = _: value: value;
+          types = {
+            enum = lib.id;
+            listOf = lib.id;
+            raw = null;
+            str = null;
+          };
+        };
+      };
+    in
+    module.config;
 
   # A shell function for what copies libraries as NixOS's scripted initrd does: all that FILE needs, by joining the directories of
   # search paths with names. Needs patchelf.

@@ -30,7 +30,11 @@ let
       "nix_harden"
       "hooks"
     ]
-    && baseNameOf path != "__pycache__";
+    # what was compiled where this is developed is not what is compiled below
+    && !lib.elem (baseNameOf path) [
+      "__pycache__"
+      "modules"
+    ];
 in
 stdenv.mkDerivation {
   pname = "nix-harden";
@@ -54,8 +58,8 @@ stdenv.mkDerivation {
     cp -r nix_harden hooks "$library"
   ''
   + lib.optionalString (stdenv.hostPlatform.isx86_64 || stdenv.hostPlatform.isAarch64) ''
-    # what nixpkgs gives linkers would lead back to this package
-    NIX_LDFLAGS= NIX_DONT_SET_RPATH=1 PYTHONPATH=$library PYTHONDONTWRITEBYTECODE=1 python3 -m nix_harden.prelinking.compile "$CC"
+    # what nixpkgs gives linkers would lead back to this package; -P: the program that is installed, not that of the source
+    NIX_LDFLAGS= NIX_DONT_SET_RPATH=1 PYTHONPATH=$library PYTHONDONTWRITEBYTECODE=1 python3 -P -m nix_harden.prelinking.compile "$CC"
   ''
   + ''
     python3 -m compileall -q --invalidation-mode unchecked-hash "$library/nix_harden"

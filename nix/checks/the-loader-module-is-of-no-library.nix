@@ -1,0 +1,39 @@
+# What is compiled into nix-harden for prelinked programs needs nothing, is searched for by no name and refers to nothing, also where
+# nix-harden is hardened itself; and it is that of this machine alone.
+{
+  nix-harden,
+  nixHardenNeeded,
+  everything,
+  stdenv,
+  wide,
+  lib,
+  expect,
+}:
+let
+  forBuilds = nix-harden.override { forPeople = false; };
+  hardened = everything.nix-harden;
+  machine = if stdenv.hostPlatform.isAarch64 then "EM_AARCH64" else "EM_X86_64";
+  plain = wide.programOf { };
+in
+{
+  works = expect "module" (
+    ''
+      [[ ${hardened.hardenNeeded.mode} == needed ]]
+    ''
+    + lib.concatMapStrings (program: ''
+      modules=${program}/lib/nix-harden/nix_harden/prelinking/modules
+      [[ $(ls -A $modules) == ${machine}.so ]] || fail "$(ls -A $modules)"
+      for name in NEEDED SONAME RUNPATH RPATH; do
+        [[ -z $(tag $name $modules/${machine}.so) ]] || fail "$name $(tag $name $modules/${machine}.so)"
+      done
+      if grep -aF "$NIX_STORE" $modules/${machine}.so; then fail "it refers to something"; fi
+      mkdir -p $out/bin
+      cp ${plain}/bin/app $out/bin
+      ${program}/bin/nix-harden prelink-outputs $out
+      prints 3000 $out/bin/app
+      prelinked $out/bin/app
+      rm -r $out
+    '') [ nix-harden forBuilds hardened ]
+  );
+  the-hook-has-that-for-builds = expect "hook" "grep -F ${forBuilds}/bin/nix-harden ${nixHardenNeeded}/nix-support/setup-hook";
+}
