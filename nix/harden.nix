@@ -212,19 +212,23 @@ let
   # A finished package, its programs bound to all that they load; nothing else is built again.
   freezePrograms = package: programs: (hookFor package).freezePrograms programs package;
   freeze = package: freezePrograms package null;
-  # an overlay
-  freezePackages =
-    names: final: prev:
+  # A finished package, its programs with tables of the symbols that they need; nothing else is built again.
+  prelink = package: (hookFor package).prelink package;
+  # An overlay, by the name of the function that makes it: finished packages, edited by what a hook brings for that.
+  editing =
+    function: edit: names: final: prev:
     let
       missing = missingIn prev names;
     in
     if missing != [ ] then
-      lacks "freezePackages" missing
+      lacks function missing
     else
       withUnhardened final prev
       // lib.genAttrs names (
-        name: if isOff final then prev.${name} else (hookIn final).freezePrograms null prev.${name}
+        name: if isOff final then prev.${name} else edit (hookIn final) prev.${name}
       );
+  freezePackages = editing "freezePackages" (hook: hook.freezePrograms null);
+  prelinkPackages = editing "prelinkPackages" (hook: hook.prelink);
 
   withOptions =
     options:
@@ -329,6 +333,7 @@ in
     withOptions
     ;
   inherit freeze freezePrograms freezePackages;
+  inherit prelink prelinkPackages;
   inherit (plainly) hardenStdenv hardenPackage hardenPackages;
   hardenEverything = options: (withOptions options).hardenEverything;
 }

@@ -22,6 +22,8 @@ makeSetupHook
       unharden = callPackage ./unharden.nix { inherit nix-harden; };
       # freezePrograms [ "bin/hello" ] drv: the same package, whose programs name all that they load; every program for null.
       freezePrograms = callPackage ./freeze.nix { inherit nix-harden; };
+      # prelink drv: the same package, whose programs have no symbols looked up where that is worth it.
+      prelink = callPackage ./prelink.nix { nix-harden = program; };
     };
     meta.description = "Setup hook that makes SONAME and NEEDED absolute store paths";
   }

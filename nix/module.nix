@@ -30,16 +30,31 @@ in
       default = [ ];
       description = "What stays as it is: names of packages, and predicates on the attributes of mkDerivation.";
     };
-  };
-
-  config = lib.mkIf cfg.enable {
-    nixpkgs.overlays = [ (harden.hardenEverything { inherit (cfg) mode except; }) ];
-    # A scripted initrd copies programs, then runs these commands, then copies the libraries that it finds by joining
-    # directories and names, and overwrites every hash. So this is the last command.
-    boot.initrd = lib.optionalAttrs (options ? boot.initrd.extraUtilsCommands) {
-      extraUtilsCommands = lib.mkOrder 10000 ''
-        ${pkgs.nixHardenNeeded.nix-harden}/bin/nix-harden unharden --carry $out/lib $out
+    prelink = lib.mkOption {
+      type = lib.types.listOf lib.types.str;
+      default = [ ];
+      example = [ "inkscape" ];
+      description = ''
+        Packages whose finished programs are prelinked, whether or not packages are hardened: their loader looks up no symbols at start.
+        What is built with such a package is built again, so choose leaves.
       '';
     };
   };
+
+  config = lib.mkMerge [
+    {
+      nixpkgs.overlays =
+        lib.optional cfg.enable (harden.hardenEverything { inherit (cfg) mode except; })
+        ++ lib.optional (cfg.prelink != [ ]) (harden.prelinkPackages cfg.prelink);
+    }
+    (lib.mkIf cfg.enable {
+      # A scripted initrd copies programs, then runs these commands, then copies the libraries that it finds by joining
+      # directories and names, and overwrites every hash. So this is the last command.
+      boot.initrd = lib.optionalAttrs (options ? boot.initrd.extraUtilsCommands) {
+        extraUtilsCommands = lib.mkOrder 10000 ''
+          ${pkgs.nixHardenNeeded.nix-harden}/bin/nix-harden unharden --carry $out/lib $out
+        '';
+      };
+    })
+  ];
 }

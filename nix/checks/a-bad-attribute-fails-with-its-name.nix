@@ -28,6 +28,11 @@ in
     "hardenNeededReserve"
     "'much' is not a number of bytes"
   ];
+  prelink = fails (build { hardenNeededPrelink = "perhaps"; }) [ "hardenNeededPrelink" ];
+  prelink-from = fails (build { hardenNeededPrelinkFrom = "few"; }) [
+    "hardenNeededPrelinkFrom"
+    "'few' is not a number of lookups"
+  ];
   strict-as-a-list = fails (build {
     __structuredAttrs = true;
     hardenNeededStrict = [ "1" ];

@@ -4,6 +4,7 @@
   lib,
   everything,
   harden,
+  moduleOf,
   supportIn,
   librariesByName,
   runCommand,
@@ -12,29 +13,10 @@
   fails,
 }:
 let
-  # as much of the module system as the module calls
-  configOf =
-    options: hardenNeeded:
-    (import ../module.nix harden {
-      inherit options;
-      config = { inherit hardenNeeded; };
-      pkgs = everything;
-      lib = lib // {
-        mkEnableOption = lib.id;
-        mkOption = lib.id;
-        mkIf = condition: value: if condition then value else { };
-        mkOrder = _: value: value;
-        types = {
-          enum = lib.id;
-          listOf = lib.id;
-          raw = null;
-        };
-      };
-    }).config;
+  configOf = options: moduleOf harden options everything;
   on = {
     enable = true;
     mode = "soname";
-    except = [ ];
   };
   scripted.boot.initrd.extraUtilsCommands = { };
   inherit ((supportIn everything).chain { }) program';
@@ -77,7 +59,8 @@ in
   '';
   without-the-module-it-fails = fails (extraUtils "") [ "Couldn't satisfy dependency /nix/store/" ];
   switched-off-nothing-is-set = expect "off" ''
-    [[ "${toString (lib.attrNames (configOf scripted (on // { enable = false; })))}" == "" ]]
+    [[ "${toString (lib.attrNames (configOf scripted (on // { enable = false; })))}" == nixpkgs ]]
+    [[ ${toString (lib.length (configOf scripted (on // { enable = false; })).nixpkgs.overlays)} == 0 ]]
   '';
   where-no-initrd-is-scripted = expect "systemd" ''
     [[ "${toString (lib.attrNames (configOf { } on).boot.initrd)}" == "" ]]
