@@ -54,6 +54,7 @@ def evaluate(nix: Nix, nixpkgs: str, expression: str, *, fails: bool = False) ->
             "except: int is neither the name of a package nor a pre",
         ),
         ('built (harden.freezePackages [ "zlip" ])', "freezePackages: this package set has no 'zlip'"),
+        ('built (harden.prelinkPackages [ "zlip" ])', "prelinkPackages: this package set has no 'zlip'"),
         ('built (harden.hardenPackages [ "zlip" ])', "hardenPackages: this package set has no 'zlip'"),
         (
             '(pkgs.extend (harden.hardenPackages [ "callPackage" ])).callPackage',
@@ -145,13 +146,15 @@ def test_exceptions_are_documented_word_for_word(nix: Nix, nixpkgs: str) -> None
         (6, "(let flake = %s; in flake.inputs) != { }", True),
         (7, "(%s).openssl.unfrozen.name", "openssl-1"),
         (8, "(%s).unfrozen.name", "openssl-1"),
+        (9, "(%s).openssl.unprelinked.name", "openssl-1"),
+        (10, "(%s).unprelinked.name", "openssl-1"),
     ],
 )
 def test_documented_expressions_do_what_they_say(
     nix: Nix, nixpkgs: str, block: int, asked: str, answer: dict[str, str] | str | bool
 ) -> None:
-    """Each block of docs/interfaces.md evaluates as it stands there, and hardens openssl in the mode that it names, or freezes it."""
-    assert len(BLOCKS) == 9
+    """Each block of docs/interfaces.md evaluates as it stands there, and hardens openssl in the mode that it names, freezes it or prelinks it."""
+    assert len(BLOCKS) == 11
     assert json.loads(evaluate(nix, nixpkgs, asked % BLOCKS[block])) == answer
 
 

@@ -9,6 +9,7 @@ from nix_harden.arguments import parser
 from nix_harden.fixup.policy import FILE_RULES, NEEDED_RULES, NO_ROOM, SONAME_RULES, UNMOVABLE_RULES, Rule
 from nix_harden.loading.checks import CHECKS, REASONS
 from nix_harden.loading.render import LEVELS
+from nix_harden.prelinking import rules as prelinking
 from nix_harden.settings import TABLE
 
 ROOT = Path(__file__).parents[2]
@@ -86,6 +87,13 @@ def test_the_audits_page_has_its_checks_and_reasons() -> None:
     reasons = (f"| {reason.name} | {LEVELS[reason.severity]} | {reason.sentence} |" for reason in REASONS)
     assert "\n".join(checks) in page
     assert "\n".join(reasons) in page
+
+
+def test_the_page_on_prelinking_has_its_rules() -> None:
+    """docs/prelink.md lists each rule that keeps a program as it is, word for word, in the order in which they are asked."""
+    tables: tuple[tuple[Rule[object], ...], ...] = (prelinking.FILE_RULES, prelinking.RULES)  # type: ignore[assignment]
+    rows = (f"| {rule.name} | {rule.sentence} |" for rules in tables for rule in rules)
+    assert "\n".join(rows) in (ROOT / "docs/prelink.md").read_text()
 
 
 def test_the_page_on_json_names_every_schema_and_command() -> None:
