@@ -46,6 +46,10 @@ def _alone(case: FileCase, _: Settings) -> str | None:
     return "" if case.file.paths[0] == case.top else None
 
 
+def _colon(case: FileCase, _: Settings) -> str | None:
+    return "" if ":" in case.file.paths[0] else None
+
+
 def _outside(case: Case, settings: Settings) -> str | None:
     return next((node.path for node in case.graph.nodes if not settings.in_store(node.path)), None)
 
@@ -76,6 +80,7 @@ FILE_RULES: tuple[Rule[FileCase], ...] = (
     Rule("static", "no loader looks anything up for it", _static),
     Rule("audited", "it names a module, or another filter, already", _prelinked),
     Rule("alone", "the output is the program itself, so that no module can lie beside it", _alone),
+    Rule("colon", "one in its path would end the name of its module in DT_AUDIT", _colon),
 )
 RULES: tuple[Rule[Case], ...] = (
     Rule("outside the store", "other machines have another file there, or none", _outside),

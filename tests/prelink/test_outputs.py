@@ -101,11 +101,12 @@ def test_what_has_no_use_for_a_module_is_left_with_a_line(store: Store) -> None:
         app.program(flag[1:], "int main(void) { return 0; }", flags=[flag])
     build(store, file="named")
     build(store, file="mine")
+    build(store, file="two:names")
     (app.bin / "script").write_text("#!/bin/sh\n")
     store.call("prelink", "--in-place", app.bin / "named", "--table", app.path / "elsewhere.so")
     said = harden(store, *ALL, "--exclude", "bin/mine").err
-    left = f"bin/mine (excluded: bin/mine), bin/named (audited: {app.path}/elsewhere.so), bin/static (static), bin/static-pie (static)\n"
-    assert f"app: 1 program prelinked, 4 left as they are: {left}" in said
+    left = f"bin/mine (excluded: bin/mine), bin/named (audited: {app.path}/elsewhere.so), bin/static (static), bin/static-pie (static), bin/two:names (colon)\n"
+    assert f"app: 1 program prelinked, 5 left as they are: {left}" in said
 
 
 def test_what_cannot_be_prelinked_is_as_it_was_and_strict_refuses_it(store: Store) -> None:
