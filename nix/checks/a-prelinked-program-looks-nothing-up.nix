@@ -155,6 +155,9 @@ in
     prints 6000 ${grafted}/bin/app
     unhelped ${grafted}/bin/app
   '';
+  a-copy-under-another-path-is-what-it-was = expect "copied" ''
+    prelinked ${graft prelinked [ ]}/bin/app
+  '';
   one-that-is-grafted-below-another-is-noticed = expect "grafted-below" ''
     prints 6000 ${graftedBelow}/bin/app
     unhelped ${graftedBelow}/bin/app

@@ -22,7 +22,7 @@ typedef uint64_t u64;
 
 #define MAGIC "nixpre01"
 #define EXPORTED __attribute__((visibility("default")))
-enum { RANGES = 3, MOST = 4096, ABSOLUTE = 0 }; /* ABSOLUTE: a target without a base; the others count from one */
+enum { RANGES = 3, HASH = 32, MOST = 4096, ABSOLUTE = 0 }; /* ABSOLUTE: a target without a base; the others count from one */
 enum { WRITTEN = 1 };                           /* object.flags: its relocations are in the table */
 enum { PROOF = 1, APART = 2, LATE = 4 };        /* table.flags: print memory and end; write nothing; names follow the last object */
 
@@ -34,17 +34,18 @@ struct object {
     u32 slots, calls, end;      /* streams of bytes: [slots, calls) and [calls, end) */
     u32 rest, rests;            /* relocations that ld.so does: Elf64_Rela */
     u32 names, named;           /* what bare names mean to this object */
-    u32 spare;
+    u32 hash;                   /* where HASH characters of `path` begin by which a store path is known, 0 where none do */
 };
 struct name { u32 string, object; };
 struct table {
     char magic[8];
-    u64 checksum; /* of all that follows it */
+    u64 checksum; /* of all that follows it, up to `paths` */
+    u64 of_paths; /* of these, without what is known to be overwritten */
     u32 size, flags, count, loader, stack_end;
-    u32 objects, names, strings, rests, spare;
+    u32 objects, names, strings, rests, paths;
 };
 
-extern const ElfW(Ehdr) __ehdr_start __attribute__((visibility("hidden")));
+extern const ElfW(Ehdr) __ehdr_start[] __attribute__((visibility("hidden")));
 
 enum { DIFFERS = 3, UNREADABLE = 4 }; /* how a process ends that was to prove something */
 
@@ -97,6 +98,14 @@ static int equal(const char *a, const char *b)
     while (*a && *a == *b)
         a++, b++;
     return *a == *b;
+}
+
+static u64 length(const u8 *text)
+{
+    u64 size = 0;
+    while (text[size])
+        size++;
+    return size;
 }
 
 static int is_path(const char *name)
@@ -301,17 +310,40 @@ static int is_set(const char *name)
     return 0;
 }
 
+/* Whether the table is of this version, and what was written. Nix overwrites the hashes of store paths, in this file as in all others,
+ * where it gives another name to an output or puts one in the place of another; which objects are the right ones, their identities tell. */
+static int is_whole(u64 room)
+{
+    const u8 *data = (const u8 *)table, *behind = (const u8 *)&table->of_paths;
+    if (load(table->magic) != load(MAGIC) || table->size > room || table->paths < sizeof *table || table->paths > table->size
+        || digest(0, behind, table->paths - ((u64)behind - (u64)table)) != table->checksum || table->count > MOST
+        || data[table->size - 1])
+        return 0;
+    u64 hash = 0;
+    for (u32 i = 0; i < table->count; i++) {
+        const u8 *path = data + table->strings + objects[i].path;
+        u64 start = objects[i].hash, size = length(path);
+        if (start) {
+            if (size < start + HASH)
+                return 0;
+            hash = digest(hash, path, start);
+            path += start + HASH;
+            size -= start + HASH;
+        }
+        hash = digest(hash, path, size);
+    }
+    return hash == table->of_paths;
+}
+
 EXPORTED unsigned la_version(unsigned version)
 {
-    const ElfW(Phdr) *each = (const void *)((const char *)&__ehdr_start + __ehdr_start.e_phoff), *last = NULL;
-    for (u32 i = 0; i < __ehdr_start.e_phnum; i++)
+    const ElfW(Phdr) *each = (const void *)((const char *)__ehdr_start + __ehdr_start->e_phoff), *last = NULL;
+    for (u32 i = 0; i < __ehdr_start->e_phnum; i++)
         if (each[i].p_type == PT_LOAD)
             last = &each[i];
-    table = (const void *)((const char *)&__ehdr_start + last->p_vaddr);
+    table = (const void *)((const char *)__ehdr_start + last->p_vaddr);
     objects = (const void *)((const char *)table + table->objects);
-    const u8 *behind = (const u8 *)&table->size;
-    if (load(table->magic) != load(MAGIC) || table->size < sizeof *table || table->size > last->p_filesz || table->count > MOST
-        || digest(0, behind, table->size - ((u64)behind - (u64)table)) != table->checksum)
+    if (!is_whole(last->p_filesz))
         state = OUT;
     return version;
 }

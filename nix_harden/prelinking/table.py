@@ -1,13 +1,15 @@
 """The table of a program: which file each name means and which address each symbol has, in the bytes that module.c reads; pure.
 
 All numbers are little-endian. Behind the header (HEADER) come a record an object (OBJECT), in the order of loading, the names that each
-asks for, the relocations that stay with ld.so, the streams of slots, and strings.
+asks for, the relocations that stay with ld.so, the streams of slots, and strings, of which paths come last: in them Nix may overwrite
+the hashes of store paths, as it does in every file.
 
 A slot is a word that holds an address: how many words it lies behind the last one, as a number of seven bits a byte, and its value
 in the object that answers, 32 bits. Slots of one answer are together, so that this is said once.
 """
 
 import os
+import re
 import struct
 from collections import defaultdict
 from collections.abc import Container, Iterator, Mapping, Sequence
@@ -24,7 +26,7 @@ from nix_harden.prelinking.slots import TYPES, Mapped
 from nix_harden.settings import matches
 
 MAGIC = b"nixpre01"
-HEADER = struct.Struct("<8sQ10I")
+HEADER = struct.Struct("<8sQQ10I")
 OBJECT = struct.Struct("<Q2I6I3I2I2II")
 NAME = struct.Struct("<2I")
 RELA = struct.Struct("<3Q")
@@ -32,6 +34,8 @@ WRITTEN = 1
 ABSOLUTE = 0
 RANGES = 3
 MOST = 4096  # objects, for which module.c has room
+STORE_PATH = re.compile(rb"(?:/[^/]+)*?/([0-9a-z]{32})-")
+HASH = 32
 STACK_END = b"__libc_stack_end"
 DT_DEBUG = 21
 MULTIPLIER, WORD = 0x9E3779B97F4A7C15, (1 << 64) - 1
@@ -145,10 +149,14 @@ class Table:
             middle = names_at + len(body)
             _calls(body, part.calls)
             streams.append((start, middle, names_at + len(body)))
+        strings_at = names_at + len(body)
+        # nothing is behind the paths: no byte of a table may change unseen
+        strings += bytes(-(strings_at + len(strings) + sum(len(os.fsencode(path)) + 1 for path in self.paths[1:])) % 8)
+        paths_at = strings_at + len(strings)
         objects = b"".join(
             OBJECT.pack(
                 self.identities[number],
-                string(path),
+                string(path) if number else 0,
                 0 if self.parts[number].whole else WRITTEN,
                 *(figure for pair in self.ranges[number] for figure in pair),
                 *streams[number],
@@ -156,16 +164,14 @@ class Table:
                 len(self.parts[number].rest),
                 named[number],
                 len(self.names[number]),
-                0,
+                _hash_in(path) if number not in (0, self.loader) else 0,
             )
             for number, path in enumerate(self.paths)
         )
-        strings_at = names_at + len(body)
-        size = (strings_at + len(strings) + 7) // 8 * 8
-        figures = (size, use.value, count, self.loader, self.stack_end, objects_at, names_at, strings_at, rests_at, 0)
-        behind = HEADER.pack(MAGIC, 0, *figures)[16:] + objects + body + strings
-        behind += bytes(size - 16 - len(behind))
-        return MAGIC + struct.pack("<Q", digest(0, behind)) + behind
+        size = strings_at + len(strings)
+        places_at = (objects_at, names_at, strings_at, rests_at, paths_at)
+        header = HEADER.pack(MAGIC, 0, 0, size, use.value, count, self.loader, self.stack_end, *places_at)
+        return _sealed(header + objects + body + strings)
 
 
 def _number(value: int) -> bytes:
@@ -213,24 +219,62 @@ def is_whole(data: bytes) -> bool:
     """Whether `data` is a table of this version, and undamaged, as module.c sees it."""
     if len(data) < HEADER.size or not data.startswith(MAGIC):
         return False
-    checksum, size = struct.unpack_from("<QI", data, 8)
-    return HEADER.size <= size <= len(data) and digest(0, data[16:size]) == int(checksum)
+    _, checksum, of_paths, size, *_, paths = HEADER.unpack_from(data)
+    if not HEADER.size <= paths <= size <= len(data) or data[size - 1] or digest(0, data[16:paths]) != checksum:
+        return False
+    return _of_paths(data) == int(of_paths)
+
+
+def _sealed(data: bytes) -> bytes:
+    """A table with its checksums."""
+    *_, paths = HEADER.unpack_from(data)
+    behind = struct.pack("<Q", _of_paths(data)) + data[24:]
+    return MAGIC + struct.pack("<Q", digest(0, behind[: paths - 16])) + behind
+
+
+def _of_paths(data: bytes) -> int:
+    """The checksum of the paths in a table, without the hashes that Nix overwrites where it gives a store path another name."""
+    found = 0
+    for row in _rows(data):
+        path, start = _path(data, row), row[-1]
+        if start:
+            if len(path) < start + HASH:
+                return -1
+            found = digest(found, path[:start])
+            path = path[start + HASH :]
+        found = digest(found, path)
+    return found
+
+
+def _hash_in(path: str) -> int:
+    """Where the hash of a store path begins in a path, 0 where it is in none."""
+    found = STORE_PATH.match(os.fsencode(path))
+    return found.start(1) if found else 0
+
+
+def _rows(data: bytes) -> list[tuple[int, ...]]:
+    """The record of each object."""
+    _, _, _, _, _, count, _, _, objects, *_ = HEADER.unpack_from(data)
+    return [OBJECT.unpack_from(data, objects + number * OBJECT.size) for number in range(count)]
+
+
+def _path(data: bytes, row: tuple[int, ...]) -> bytes:
+    """The path of the object of a record."""
+    *_, strings, _, _ = HEADER.unpack_from(data)
+    start = strings + row[1]
+    return data[start : data.index(b"\0", start)]
 
 
 def decode(data: bytes) -> Known:
     """What a whole table was made for."""
-    _, _, _, _, count, _, _, objects, _, strings, _, _ = HEADER.unpack_from(data)
-    rows = [OBJECT.unpack_from(data, objects + number * OBJECT.size) for number in range(count)]
-    texts = data[strings:]
-    paths = (os.fsdecode(texts[row[1] : texts.index(b"\0", row[1])]) for row in rows)
-    return Known(tuple(paths), tuple(row[0] for row in rows))
+    rows = _rows(data)
+    return Known(tuple(os.fsdecode(_path(data, row)) for row in rows), tuple(row[0] for row in rows))
 
 
 def with_use(data: bytes, use: Use) -> bytes:
     """A whole table for another use."""
-    (flags,) = struct.unpack_from("<I", data, 20)
-    behind = data[16:20] + struct.pack("<I", flags | use.value) + data[24:]
-    return MAGIC + struct.pack("<Q", digest(0, behind)) + behind
+    (flags,) = struct.unpack_from("<I", data, 28)
+    return _sealed(data[:28] + struct.pack("<I", flags | use.value) + data[32:])
 
 
 def digest(start: int, data: bytes) -> int:

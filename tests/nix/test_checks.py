@@ -1,6 +1,7 @@
 """Every rule under nix/checks holds in real builds: through default.nix, through the flake, and in the sandbox."""
 
 import json
+import re
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -62,6 +63,31 @@ def test_hardening_is_the_same_in_the_sandbox(nix: Nix) -> None:
     nix("nix-build", "--no-out-link", "-E", expression)
     again = nix("nix-build", "--no-out-link", "--check", *SANDBOX, "-E", expression)
     assert again.startswith("/nix/store/")
+
+
+WIDE = f"{PROJECT} (pkgs.callPackage ./nix/check-support.nix {{ inherit (project) nixHardenNeeded; }}).wide.programOf"
+
+
+def test_a_prelinked_program_is_the_same_when_it_is_built_again(nix: Nix) -> None:
+    """Where Nix builds at another place, as it does beside what is there without a sandbox, and overwrites that path afterwards."""
+    expression = f"{WIDE} {{ hardenNeededPrelink = true; }}"
+    (built,) = nix("nix-build", "--no-out-link", "-E", expression).split()
+    assert nix("nix-build", "--no-out-link", "--check", "-E", expression).split() == [built]
+
+
+def test_a_content_addressed_program_is_prelinked(nix: Nix) -> None:
+    """Nix overwrites the path at which it was built by that which its contents have: the module knows both."""
+    attributes = 'hardenNeededPrelink = true; __contentAddressed = true; outputHashMode = "recursive"; outputHashAlgo = "sha256";'
+    features = ("--option", "experimental-features", "nix-command flakes ca-derivations")
+    (built,) = nix("nix-build", "--no-out-link", *features, "-E", f"{WIDE} {{ {attributes} }}").split()
+    program = f"{built}/bin/app"
+    said = subprocess.run(
+        [program], env={"LD_DEBUG": "statistics", "LD_BIND_NOW": "1"}, capture_output=True, text=True, check=True
+    )
+    assert said.stdout == "3000\n"
+    counted = re.search(r"number of relocations: (\d+)", said.stderr)
+    assert counted
+    assert int(counted[1]) < 100
 
 
 def test_overlay_gives_the_hook(nix: Nix) -> None:

@@ -123,6 +123,41 @@ def test_a_replaced_library_is_noticed(store: Store, source: Path, program: Path
     assert run(program).out == "60\n130\n"
 
 
+def renamed(store: Store, name: str) -> None:
+    """Give a package another hash, and overwrite the old one in every file of the store, as Nix does."""
+    old = store.package(name).path
+    new = store.path / f"{'z' * 32}-{name}"
+    old.rename(new)
+    for path in [each for each in store.path.rglob("*") if each.is_file() and not each.is_symlink()]:
+        data = path.read_bytes()
+        if (changed := data.replace(os.fsencode(old.name), os.fsencode(new.name))) != data:
+            path.write_bytes(changed)
+
+
+def test_a_store_path_that_has_another_hash_is_what_it_was(store: Store, source: Path, program: Path) -> None:
+    """Nix finds the hash of an output when it is built, or moves it aside, and overwrites the first in all files: the table fits on."""
+    renamed(store, "a")
+    assert_same(program, source)
+    assert store.call("prelink", "--check", program).out.endswith("fits, and is at work\n")
+
+
+def test_another_library_under_another_hash_is_noticed(store: Store, source: Path, program: Path) -> None:
+    """A graft: what takes the place is another build."""
+    (store.package("a").lib / "liba.so.1").unlink()
+    store.package("a").library("liba.so.1", function("more", 1) + function("b", 70, ["a"]) + function("a", 60))
+    renamed(store, "a")
+    assert_out_of_the_way(program, source, {})
+    assert run(program).out == "60\n130\n"
+
+
+@pytest.mark.parametrize("at", [0, 1, 31])
+def test_a_hash_that_is_cut_off_is_a_damage(store: Store, source: Path, program: Path, at: int) -> None:
+    """A path that ends within the hash may lead to what is there, such as the store: none is made of it."""
+    name = os.fsencode(store.package("a").path.name)
+    with_table(program, lambda data: data.replace(name, name[:at] + b"\0" + name[at + 1 :]))
+    assert_out_of_the_way(program, source, {})
+
+
 def test_a_replaced_library_without_build_id_is_noticed(store: Store) -> None:
     """Two builds whose headers, segments and dynamic sections are equal, and whose functions have changed places."""
     flags = ["-Wl,--build-id=none"]
