@@ -118,7 +118,8 @@ rec {
         needs = [ libwide ];
         attributes = {
           source = "#include <stdio.h>\n${thousands}\n#define F(n) int f##n(void);\nALL\n#undef F\n#define F(n) + f##n()\nint main(void) { return printf(\"%d\\n\", 0 ALL) < 0; }";
-        } // attributes;
+        }
+        // attributes;
         hardened = attributes ? hardenNeededPrelink;
       };
     # ALL is F of 1000 to 3999

@@ -130,6 +130,8 @@ def text(done: Sequence[Done], settings: Settings) -> Iterator[str]:
         mine = [each for each in done if each.file.output == output.name]
         kept = [(os.path.relpath(each.file.paths[0], output.path), each.left) for each in mine if each.left is not None]
         told = ", ".join(f"{path} ({left})" for path, left in kept)
+        if any(left.rule == rules.TOO_LITTLE for _, left in kept):
+            told += f"; hardenNeededPrelinkFrom is {settings.prelink_from}"
         number = len(mine) - len(kept)
         if mine:
             yield f"{NAME}: {output.name}: {count(number, 'program', 'programs')} prelinked" + (

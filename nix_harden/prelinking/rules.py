@@ -11,6 +11,8 @@ from nix_harden.model import File
 from nix_harden.prelinking.prelink import answerable
 from nix_harden.settings import Settings
 
+TOO_LITTLE = "too little to gain"
+
 
 @dataclass(frozen=True)
 class FileCase:
@@ -70,9 +72,7 @@ def _reference(case: Case, settings: Settings) -> str | None:
 
 
 def _little(case: Case, settings: Settings) -> str | None:
-    if case.lookups >= settings.prelink_from:
-        return None
-    return f"{case.lookups} lookups, and hardenNeededPrelinkFrom is {settings.prelink_from}"
+    return None if case.lookups >= settings.prelink_from else f"{case.lookups} lookups"
 
 
 FILE_RULES: tuple[Rule[FileCase], ...] = (
@@ -94,5 +94,5 @@ RULES: tuple[Rule[Case], ...] = (
         "the module names every library by its path, and the derivation does not let this output refer to one of them",
         _reference,
     ),
-    Rule("too little to gain", "a module is mapped and checked at each start, which costs more than it saves", _little),
+    Rule(TOO_LITTLE, "a module is mapped and checked at each start, which costs more than it saves", _little),
 )
