@@ -250,7 +250,7 @@ def _add_prelink(commands: Commands) -> None:
     sub = _add(
         commands,
         "prelink",
-        "[options] PROGRAM (--output OUT | --in-place | --check)",
+        "[options] PROGRAM (--output OUT | --in-place | --check | --explain)",
         "work out beforehand what a program's names and symbols mean",
         """Write a copy of a program that names a module of its loader (rtld-audit(7)), and
 that module beside it. The module knows which file each name means and which
@@ -265,6 +265,7 @@ memory then must be the same, or nothing is written and the exit status is 1."""
         "/nix/store/…-ffmpeg/bin/ffmpeg -o ~/bin/ffmpeg",
         "--in-place ./result-copy/bin/emacs",
         "--check ./prelinked/bin/app",
+        "--explain /run/current-system/sw/bin/git",
     )
     sub.add_argument("program", metavar="PROGRAM", help="an ELF program, or a wrapper that nixpkgs made for one")
     place = sub.add_mutually_exclusive_group()
@@ -278,6 +279,11 @@ memory then must be the same, or nothing is written and the exit status is 1."""
         "--check",
         action="store_true",
         help="say whether the module of a prelinked program fits and is at work, and what differs where it does not; exit status 1 then",
+    )
+    place.add_argument(
+        "--explain",
+        action="store_true",
+        help="write nothing, and print what there is to gain: symbols looked up, names searched for, bytes, and who asks for most",
     )
     sub.add_argument(
         "--table", metavar="FILE", help="where the module goes; without it, beside the program, as OUT.prelink.so"

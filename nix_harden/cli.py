@@ -222,8 +222,9 @@ def freeze(arguments: "Namespace") -> int:
 
 
 def prelink(arguments: "Namespace") -> int:
-    """Work out, prove, write, say; or check."""
+    """Work out, prove, write, say; or check, or explain."""
     from nix_harden.prelinking import checked, prelinked
+    from nix_harden.prelinking.prelink import explain
     from nix_harden.prelinking.prelink import prelink as run
 
     if arguments.check:
@@ -234,8 +235,16 @@ def prelink(arguments: "Namespace") -> int:
             for line in checked.text(seen):
                 print(printable(line))
         return DONE if seen.fits else FINDINGS
+    if arguments.explain:
+        seen_before = explain(arguments.program)
+        if arguments.json:
+            print(json.dumps({"version": 1, **prelinked.as_json(seen_before)}, indent=2))
+        else:
+            for line in prelinked.explained(seen_before):
+                print(printable(line))
+        return DONE
     if arguments.output is None and not arguments.in_place:
-        raise UsageError("--output", "is not there; say the file to write, or --in-place, or --check")
+        raise UsageError("--output", "is not there; say the file to write, or --in-place, --check or --explain")
     with shown_on(sys.stderr) as progress:
         progress(0, 0, arguments.program)
         done = run(arguments.program, arguments.output, arguments.table)

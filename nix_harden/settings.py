@@ -128,7 +128,7 @@ TABLE = (
         "NIX_HARDEN_PRELINK_FROM",
         "--prelink-from",
         "hardenNeededPrelinkFrom",
-        "2000",
+        "500",
         "from how many lookups of symbols at its start on a program has enough to gain",
     ),
     Setting(
@@ -263,7 +263,7 @@ def _read(form: Form, source: str, words: Sequence[str]) -> object:
         case Form.LOOKUPS:
             if not words[0].strip().isdecimal():
                 raise UsageError(
-                    source, f"{words[0]!r} is not a number of lookups; use 0 for every program, or 2000, …"
+                    source, f"{words[0]!r} is not a number of lookups; use 0 for every program, or 500, …"
                 )
             return int(words[0])
         case Form.PATH:

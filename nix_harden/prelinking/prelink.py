@@ -24,7 +24,7 @@ from nix_harden.loading.disk import DiskReader, distrust, host_abi
 from nix_harden.loading.loader import Family, Graph, Reader
 from nix_harden.model import COPY, Edit, PathAction
 from nix_harden.prelinking import module, table
-from nix_harden.prelinking.prelinked import Prelinked, Proof, Whole
+from nix_harden.prelinking.prelinked import Asker, Explained, Prelinked, Proof, Whole
 from nix_harden.prelinking.prove import Attach, prove
 from nix_harden.prelinking.slots import TYPES, Mapped
 from nix_harden.prelinking.table import Table
@@ -112,12 +112,37 @@ def write(
         made.slots,
         made.lookups,
         made.rest,
-        tuple(
-            Whole(path or source, part.whole)
-            for number, (path, part) in enumerate(zip(made.paths, made.parts, strict=True))
-            if part.whole and number != made.loader
-        ),
+        _whole(made),
         proof,
+    )
+
+
+def explain(program: str) -> Explained:
+    """What prelinking `program` would gain: nothing is written, run or proved. Raises as `prelink`."""
+    with as_prelinked():
+        source = follow(program)
+    graph = loaded(source, DiskReader())
+    made = table.make(graph, [read(graph, node.real) for node in graph.nodes], answerable(graph))
+    return Explained(
+        os.path.abspath(program),
+        source,
+        len(made.paths),
+        sum(len(each) for each in made.names),
+        made.lookups,
+        made.rest,
+        made.slots,
+        len(made.encode()),
+        tuple(Asker(path, part.lookups) for path, part in zip(made.paths, made.parts, strict=True)),
+        _whole(made),
+    )
+
+
+def _whole(made: Table) -> tuple[Whole, ...]:
+    """The objects that stay with ld.so, but for itself."""
+    return tuple(
+        Whole(path, part.whole)
+        for number, (path, part) in enumerate(zip(made.paths, made.parts, strict=True))
+        if part.whole and number != made.loader
     )
 
 

@@ -7,6 +7,8 @@ from typing import Any
 
 from nix_harden.words import count
 
+MOST_SHOWN = 10
+
 
 @dataclass(frozen=True, slots=True)
 class Whole:
@@ -48,6 +50,44 @@ class Prelinked:
     proof: Proof
 
 
+@dataclass(frozen=True, slots=True)
+class Asker:
+    """An object, and how many symbols ld.so would look up for it that a module would know."""
+
+    path: str
+    lookups: int
+
+
+@dataclass(frozen=True, slots=True)
+class Explained:
+    """What prelinking a program would gain: figures as of Prelinked, and how many bytes its table would have."""
+
+    program: str
+    source: str
+    objects: int
+    names: int
+    lookups: int
+    rest: int
+    slots: int
+    table_size: int
+    askers: tuple[Asker, ...]
+    whole: tuple[Whole, ...]
+
+
+def explained(seen: Explained) -> Iterator[str]:
+    """What people want to know of it, a line each: the sum, who asks for most, and what stays with ld.so."""
+    share = f"{seen.table_size / seen.slots:.1f} bytes each" if seen.slots else "none"
+    yield f"symbols that ld.so looks up at start  {seen.lookups + seen.rest:9}"
+    yield f"  with a module                       {seen.rest:9}"
+    yield f"names that ld.so searches for         {seen.names:9}, and none with a module"
+    yield f"addresses in the table                {seen.slots:9}, {seen.table_size} bytes, {share}"
+    for each in sorted(seen.askers, key=lambda each: -each.lookups)[:MOST_SHOWN]:
+        if each.lookups:
+            yield f"{each.lookups:9} for {each.path}"
+    for left in seen.whole:
+        yield f"{left.path} is relocated by ld.so as ever: {left.why}"
+
+
 def text(done: Prelinked) -> Iterator[str]:
     """What people want to know, a sentence a line."""
     if done.source not in (os.path.realpath(done.program), done.path):
@@ -70,6 +110,6 @@ def _proof(proof: Proof) -> str:
     return f"proved: {proof.words} words of memory are what the loader alone would have left"
 
 
-def as_json(done: Prelinked) -> dict[str, Any]:
+def as_json(done: Prelinked | Explained) -> dict[str, Any]:
     """The same for scripts, as schemas/prelink.json says."""
     return asdict(done)

@@ -59,7 +59,7 @@ def test_one_that_gains_too_little_is_left_and_the_rule_said(store: Store) -> No
     start = "nix-harden-needed: app: 0 programs prelinked, 1 left as it is: bin/app (too little to gain: "
     assert start in said
     number = int(said.partition(start)[2].split()[0])
-    assert f"{number} lookups); hardenNeededPrelinkFrom is 2000\n" in said
+    assert f"{number} lookups); hardenNeededPrelinkFrom is 500\n" in said
     assert number <= lookups(program, environ={"LD_BIND_NOW": "1"}) <= number + 8
     assert not (store.package("app").path / "nix-support").exists()
     program.write_bytes(data)

@@ -78,7 +78,7 @@ def test_zero_jobs_are_one_a_processor() -> None:
 
 
 def test_a_number_of_lookups_is_a_number() -> None:
-    assert from_environ(OUTPUT, {}).prelink_from == 2000
+    assert from_environ(OUTPUT, {}).prelink_from == 500
     assert from_environ({**OUTPUT, "NIX_HARDEN_PRELINK_FROM": "0"}, {}).prelink_from == 0
     with pytest.raises(UsageError, match=r"hardenNeededPrelinkFrom .*: 'few' is not a number of lookups"):
         from_environ({**OUTPUT, "NIX_HARDEN_PRELINK_FROM": "few"}, {})
