@@ -359,7 +359,8 @@ def _table(image: Image) -> StringTable | None:
     after = len(dynamic.tags) * tag
     follow = image.read(segment.offset + after, min(2 * tag, segment.size - after), "the dynamic section")
     spare = (segment.offset + after, width) if len(follow) == 2 * tag and not any(follow) else None
-    return StringTable(start, dynamic.strings, image.order == "<", fixed, tuple(fields), spare)
+    tags = Write(segment.offset, image.read(segment.offset, after, "the dynamic section"))
+    return StringTable(start, dynamic.strings, image.order == "<", fixed, tuple(fields), spare, tags)
 
 
 def _is_alone_by_sections(image: Image, dynamic: Dynamic) -> bool:

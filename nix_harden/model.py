@@ -213,11 +213,19 @@ class Field:
 
 
 @dataclass(frozen=True, slots=True)
+class Write:
+    """Bytes and the place in a file where they go."""
+
+    position: int
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class StringTable:
     """The dynamic string table of a file and all that refers to it.
 
     `offset` is its place in the file; `fixed` are the offsets that symbols, versions and other tags refer to, which no
-    edit may change; `spare` is a DT_NULL that another follows, hence free for a
+    edit may change; `tags` are the entries of the dynamic section before DT_NULL, as bytes, and their place in the file; `spare` is a DT_NULL that another follows, hence free for a
     tag: its place in the file and the width of its two numbers, in bytes.
     """
 
@@ -227,6 +235,7 @@ class StringTable:
     fixed: frozenset[int]
     fields: tuple[Field, ...]
     spare: tuple[int, int] | None = None
+    tags: Write | None = None
 
     @property
     def byte_order(self) -> Literal["little", "big"]:
@@ -238,20 +247,13 @@ class StringTable:
 
 
 @dataclass(frozen=True, slots=True)
-class Write:
-    """Bytes and the place in a file where they go."""
-
-    position: int
-    data: bytes
-
-
-@dataclass(frozen=True, slots=True)
 class Edit:
     """All that changes in one inode: made in place, or by one call of patchelf.
 
     `needed` pairs old with new strings, and version needs follow them; `search_path` is the new string where `action` is SET;
     `rpath` says that the tag which holds it is DT_RPATH. `order` is every NEEDED as it is to stand afterwards, where more than the
-    strings changes: what neither stands there nor comes from `needed` is added. `audit` is the DT_AUDIT that is added, or nothing.
+    strings changes: what neither stands there nor comes from `needed` is added. `audit` is the DT_AUDIT that is added,
+    "" where the only one is taken away.
     """
 
     paths: tuple[str, ...]
@@ -262,7 +264,7 @@ class Edit:
     search_path: str = ""
     rpath: bool = False
     order: tuple[str, ...] | None = None
-    audit: str = ""
+    audit: str | None = None
 
     @property
     def needed_after(self) -> tuple[str, ...]:
@@ -290,7 +292,7 @@ class Edit:
             runpath=runpath,
             rpath=rpath,
             version_files=tuple(names.get(name, name) for name in before.version_files),
-            filters=(*before.filters, self.audit) if self.audit else before.filters,
+            filters=before.filters if self.audit is None else (*before.filters, self.audit) if self.audit else (),
         )
 
 

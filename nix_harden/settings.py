@@ -262,9 +262,7 @@ def _read(form: Form, source: str, words: Sequence[str]) -> object:
             return int(words[0])
         case Form.LOOKUPS:
             if not words[0].strip().isdecimal():
-                raise UsageError(
-                    source, f"{words[0]!r} is not a number of lookups; use 0 for every program, or 500, …"
-                )
+                raise UsageError(source, f"{words[0]!r} is not a number of lookups; use 0 for every program, or 500, …")
             return int(words[0])
         case Form.PATH:
             return words[0]

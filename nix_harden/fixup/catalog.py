@@ -242,6 +242,18 @@ class Catalog:
         self._references[source].add(target)
         return False
 
+    def module(self, obj: Object) -> str | None:
+        """The loader module of this project that a program names and nothing else by such a tag, if it is there."""
+        if obj.kind is not Kind.PROGRAM or len(obj.filters) != 1 or not os.path.isabs(obj.filters[0]):
+            return None
+        from nix_harden.prelinking import module
+
+        try:
+            with open(obj.filters[0], "rb") as file:
+                return obj.filters[0] if module.detach(file.read()) is not None else None
+        except OSError:
+            return None
+
     def mentions(self, obj: Object) -> tuple[str, ...]:
         """The strings in an object that calls dlopen which read like names of libraries: of others they mean nothing."""
         if obj.path not in self._mentions:

@@ -33,7 +33,24 @@ def place(table: StringTable, edit: Edit) -> tuple[Write, ...] | None:
         return ()
     stay = {field: os.fsencode(table.string(field.value)) for field in table.fields if field not in changes}
     filled = _fill(table, changes) or _fill(table, stay | changes)
-    return None if filled is None else (*tag, *filled)
+    return None if filled is None else without_audit(table, edit, (*tag, *filled))
+
+
+def without_audit(table: StringTable, edit: Edit, writes: tuple[Write, ...] = ()) -> tuple[Write, ...]:
+    """The same writes, and where an edit takes the audit module away those that close the gap which its tag leaves."""
+    if edit.audit != "" or table.tags is None:
+        return writes
+    start, section = table.tags.position, bytearray(table.tags.data)
+    others = []
+    for write in writes:
+        if start <= write.position <= start + len(section):  # at its end, where a spare place becomes a tag
+            section[write.position - start : write.position - start + len(write.data)] = write.data
+        else:
+            others.append(write)
+    field = next(each for each in table.fields if each.use is Use.AUDIT)
+    at = field.position - field.size - start
+    del section[at : at + 2 * field.size]
+    return (*others, Write(start, bytes(section) + bytes(2 * field.size)))
 
 
 def new_tag(table: StringTable, edit: Edit) -> tuple[Write, ...] | None:
@@ -111,10 +128,11 @@ def reorder(table: StringTable, names: Sequence[str]) -> tuple[Write, ...]:
 
 def _changes(table: StringTable, edit: Edit) -> dict[Field, bytes] | None:
     """What each field is to lead to, for those that change; None where a string has no field."""
-    new = {Use.NEEDED: dict(edit.needed), Use.SONAME: {}, Use.RPATH: {}, Use.RUNPATH: {}}
-    new[Use.AUDIT] = {"": edit.audit}
+    new = {Use.NEEDED: dict(edit.needed), Use.SONAME: {}, Use.RPATH: {}, Use.RUNPATH: {}, Use.AUDIT: {}}
     new[Use.VERSION] = new[Use.NEEDED]
     old = edit.before
+    if edit.audit is not None:
+        new[Use.AUDIT] = {old.filters[0]: ""} if edit.audit == "" else {"": edit.audit}
     if edit.soname is not None:
         if old.soname is None:
             return None

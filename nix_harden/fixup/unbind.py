@@ -56,7 +56,8 @@ def _decide(file: File, copies: Mapping[str, str], catalog: Catalog, settings: S
         soname = Verdict(obj.soname, None, ELSEWHERE, why) if why else Verdict(obj.soname, bare, UNBOUND)
     replaced = tuple((verdict.name, verdict.new) for verdict in verdicts.values() if verdict.new)
     edit = None
-    if replaced or (soname and soname.new):
+    module = catalog.module(obj)
+    if replaced or (soname and soname.new) or module is not None:
         edit = Edit(
             file.paths,
             obj,
@@ -65,9 +66,12 @@ def _decide(file: File, copies: Mapping[str, str], catalog: Catalog, settings: S
             PathAction.SET if path.added else PathAction.KEEP,
             ":".join(path.entries),
             takes_rpath(obj, searches=path.searches),
+            audit=None if module is None else "",
         )
     needed = tuple(verdicts[name] for name in obj.needed)
     why = f"gets back {' '.join(path.added)}" if path.added else "as it is"
+    if module is not None:
+        why += f"; its module {module} is named no longer"
     decision = Decision(file, None, soname, needed, (), why, edit)
     unmovable = first(UNMOVABLE_RULES, FileCase(file), settings)
     if edit is None or unmovable is None or catalog.has_room(edit):

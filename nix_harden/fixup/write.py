@@ -21,7 +21,7 @@ from dataclasses import dataclass, field, fields
 from nix_harden.elf import Contents, read_edited, read_empty_last, read_stale, read_table, read_unedited
 from nix_harden.errors import HardenError, MalformedElf, NotEdited, ReadError, SeveralErrors, ToolError, WriteError
 from nix_harden.fixup.patchelf import arguments, find
-from nix_harden.fixup.place import added_tag, new_tag, place, reorder
+from nix_harden.fixup.place import added_tag, new_tag, place, reorder, without_audit
 from nix_harden.fixup.workers import share
 from nix_harden.model import COPY, Abi, Edit, Object, StringTable, Write
 from nix_harden.process import run
@@ -368,7 +368,7 @@ def _move(edit: Edit, before: Unedited | None, workshop: Workshop, copy: str) ->
         raise NotEdited(path, f"it has no room for the names, and patchelf {error.problem}") from error
     try:
         if (table := read_table(copy)) is not None:
-            _apply(added_tag(table, edit), copy)
+            _apply((*added_tag(table, edit), *without_audit(table, edit)), copy)
             if edit.order is not None:
                 _apply(reorder(table, edit.order), copy)
         _apply(read_empty_last(copy), copy)
