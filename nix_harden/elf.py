@@ -166,6 +166,11 @@ def read_table(path: str) -> StringTable | None:
     return _with_image(path, _table)
 
 
+def read_library_paths(path: str) -> tuple[str, ...]:
+    """Every string in the file at `path` that reads like the absolute path of a shared library; raises as `read_object`."""
+    return _with_image(path, Image.library_paths) or ()
+
+
 def read_contents(path: str) -> Contents | None:
     """What must be the same before and after an edit of the file at `path`; None where there is no dynamic section.
 

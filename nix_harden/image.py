@@ -32,6 +32,7 @@ OSABI_GNU = 3  # ELFOSABI_LINUX: glibc loads it beside System V's 0 (VALID_ELF_O
 ABI_VERSIONS = 4  # LIBC_ABI_MAX of glibc 2.36 (abi-versions.h); those below it are known
 # A library's name as a string of the program text: what a call of dlopen may hold.
 LIBRARY_NAME = re.compile(rb"lib[\w.+-]{1,100}?\.so(?:\.\d+)*\0")
+LIBRARY_PATH = re.compile(rb"/[\x21-\x7e]{1,400}?\.so(?:\.\w+)*\0")
 IN_NAME = (b"_", b"-", b"+", b".", b"/")
 
 ET_EXEC, ET_DYN = 2, 3
@@ -278,6 +279,12 @@ class Image:
                     if not (before.isalnum() or before in IN_NAME):
                         found.add(os.fsdecode(match[0][:-1]))
         return tuple(sorted(found))
+
+    def library_paths(self) -> tuple[str, ...]:
+        """Every string in the loaded data that reads like the absolute path of a shared library, once, sorted."""
+        with mmap.mmap(self.descriptor, 0, prot=mmap.PROT_READ) as data:
+            found = {match[0][:-1] for area in self._data() for match in LIBRARY_PATH.finditer(data, *area)}
+        return tuple(sorted(map(os.fsdecode, found)))
 
     @property
     def unopenable(self) -> str | None:

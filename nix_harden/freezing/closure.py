@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from nix_harden.elf import read_library_paths
 from nix_harden.errors import NotFrozen
 from nix_harden.freezing.lift import With, answered, check_editable, opens_others
 from nix_harden.freezing.opened import Call, Evidence
@@ -48,6 +49,7 @@ class Plan:
 
     `opens` are the calls of dlopen(3) as `loader.walk` takes them, by the names by which they find copies; `reached` are these
     copies, by the places of the calls. `links` are symbolic links beside the copies, each with the copy to which it leads.
+    `beside` are paths, with their files, that what opens libraries holds as strings and that no copy answers.
     """
 
     program: Copy
@@ -56,6 +58,7 @@ class Plan:
     opens: tuple[tuple[int, str], ...]
     reached: Mapping[int, str] = field(default_factory=dict)
     links: Mapping[str, str] = field(default_factory=dict)
+    beside: tuple[tuple[str, str], ...] = ()
 
 
 def stays(graph: Graph, node: Node) -> bool:
@@ -84,7 +87,9 @@ def make_plan(
     _place_beside(graph, calls, reached, where, directory)
     callers = frozenset(calls[place].caller for place in reached)
     mentioned = _mentioned(graph, where, reader) if graph.loader.family is Family.GLIBC else {}
-    answers = _answers(graph, where, directory, bool(calls), mentioned)
+    literal = _literal(graph, where, reader)
+    more = {index: [*mentioned.get(index, ()), *literal.get(index, ())] for index in where}
+    answers = _answers(graph, where, directory, bool(calls), more)
     layout = _Layout(graph, where, directory, relative, callers, answers)
     copies = [layout.copy(index) for index in where]
     opens = tuple(
@@ -95,7 +100,14 @@ def make_plan(
     there = {edge.target for edge in graph.edges if edge.target is not None}
     stay = tuple(node for index, node in enumerate(graph.nodes) if index in there and index not in where)
     made = {place: where[reached[place]] for place in reached}
-    return Plan(copies[0], tuple(copies[1:]), stay, opens, made, layout.links)
+    answered_by = {index: answer.soname for index, answer in answers.items()}
+    beside = tuple(
+        (path, graph.nodes[index].real)
+        for index, paths in literal.items()
+        for path in paths
+        if path not in (graph.nodes[index].object.soname, answered_by.get(index))
+    )
+    return Plan(copies[0], tuple(copies[1:]), stay, opens, made, layout.links, beside)
 
 
 def _target(graph: Graph, call: Call) -> int:
@@ -175,17 +187,30 @@ def _mentioned(graph: Graph, where: Mapping[int, str], reader: Reader) -> dict[i
     return found
 
 
+def _literal(graph: Graph, where: Mapping[int, str], reader: Reader) -> dict[int, list[str]]:
+    """By the places of libraries, the paths of theirs that a copied object which opens libraries holds as strings."""
+    places = {graph.nodes[index].real: index for index in where if index}
+    found: dict[int, list[str]] = {}
+    for caller in where:
+        node = graph.nodes[caller]
+        for path in read_library_paths(node.real) if opens_others(node) else ():
+            seen = reader.open(path)
+            if isinstance(seen, Found) and seen.real in places and path not in found.get(places[seen.real], ()):
+                found.setdefault(places[seen.real], []).append(path)
+    return found
+
+
 def _stem(path: str) -> str:
     return os.path.basename(path).partition(".so")[0]
 
 
 def _answers(
-    graph: Graph, where: Mapping[int, str], directory: str, calls: bool, mentioned: Mapping[int, Sequence[str]]
+    graph: Graph, where: Mapping[int, str], directory: str, calls: bool, held: Mapping[int, Sequence[str]]
 ) -> dict[int, _Answer]:
     """By what each copy answers those that ask for its original, by each name that the original answered.
 
-    A SONAME is one name. Where libraries are opened, it is the path by which the original was named, if it was: hardened objects name it
-    so. Bare names that it does not answer are asked for beside the path, by the object that has the copy loaded: they are found
+    A SONAME is one name. Where libraries are opened, it is the path by which the original was named, if it was, or by which what
+    opens libraries names it: hardened objects name it so. `held` are names that such objects hold as strings. Bare names that it does not answer are asked for beside the path, by the object that has the copy loaded: they are found
     among the copies at once, and from then on answered. A library without SONAME gets the name by which it was asked for first.
     """
     found: dict[int, _Answer] = {}
@@ -199,13 +224,14 @@ def _answers(
         asked = [edge for edge in edges if edge.tag == NEEDED and edge.source in where]
         names = dict.fromkeys((*([node.object.soname] if node.object.soname else []), *(edge.name for edge in edges)))
         bare, paths = [name for name in names if "/" not in name], [name for name in names if os.path.isabs(name)]
+        paths += [name for name in held.get(index, ()) if "/" in name]
         if not index or not asked:
             continue
         soname = node.object.soname or next(iter((*bare, *paths)), None)
         if opens and paths:
             soname = paths[0]
             bare += [os.path.basename(path) for path in paths]
-        bare += mentioned.get(index, ())
+        bare += [name for name in held.get(index, ()) if "/" not in name]
         again = [name for name in dict.fromkeys(bare) if name != soname] if opens else []
         again = [name for name in again if taken.setdefault(os.path.join(directory, name), index) == index]
         found[index] = _Answer(soname if soname != node.object.soname else None, tuple(again), asked[0].source)

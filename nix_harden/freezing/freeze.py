@@ -180,7 +180,7 @@ def freeze_closure(
         tuple(node.path for node in plan.stay),
         copied,
         _openers(more, plan) if graph.loader.family is Family.MUSL else (),
-        copying.unanswered(more, plan, after),
+        (*copying.unanswered(more, plan, after), *plan.beside),
     )
     return Frozen(
         os.path.abspath(program), source, target, Order.LOADER, libraries, variants, size, compared[0], told, made

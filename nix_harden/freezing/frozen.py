@@ -139,6 +139,9 @@ def _closure(frozen: Frozen, closure: Closure) -> Iterator[str]:
             "bare name loads the original beside the copy; --also copies it as well"
         )
     for name, path in closure.unanswered:
+        if "/" in name:
+            yield f"warning: {name} may be opened by that path, and no copy answers it: the original is loaded beside its copy then"
+            continue
         yield (
             f"warning: no copy answers the name {name} of {path}: what is opened by its path and needs that name loads the original "
             "beside the copy; --also copies it as well"

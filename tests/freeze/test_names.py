@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from freeze.helpers import freeze, refused, run
 from support.dynamic import names
-from support.source import function, opens
+from support.source import function, opens, prints
 from support.store import Store
 
 BOTH = pytest.mark.parametrize("relative", [False, True], ids=["by path", "relative"])
@@ -137,3 +137,33 @@ def test_a_versioned_library_that_is_named_by_path_and_by_name(store: Store, rel
     assert names(user).needed[:2] == (str(v), "libv.so")
     program = store.package("app").program("app", opens("libv.so", "v", calls=["user", "v"]), needs=[user], flags=flags)
     copy_alone(store, bundle(store, program, relative=relative), "libv")
+
+
+@BOTH
+@pytest.mark.parametrize("caller", ["the program", "a library"])
+def test_a_loaded_library_is_opened_by_its_path(store: Store, relative: bool, caller: str) -> None:
+    """Nobody names it so in NEEDED: the path is a string of what opens it, and the copy bears it as its SONAME."""
+    a = library(store)
+    source, needs = opens(str(a), "a", calls=["a"]), [a]
+    if caller == "a library":
+        opening = source.replace("int main(void)", "int b(void)")
+        needs = [store.package("b").library("libb.so.1", opening, needs=[a])]
+        source = prints("b")
+    program = store.package("app").program("app", source, needs=needs)
+    copy_alone(store, bundle(store, program, relative=relative))
+
+
+def test_a_second_path_of_a_loaded_library_is_warned_of(store: Store) -> None:
+    """A SONAME is one name: by the other path the original is loaded, and that is said."""
+    a = library(store)
+    link = store.package("link").lib / "liba.so.1"
+    link.parent.mkdir()
+    link.symlink_to(a)
+    source = opens(str(a), "a", calls=["a"]).replace("return 0;", f'return dlopen("{link}", RTLD_NOW) == 0;')
+    program = store.package("app").program("app", source, needs=[a])
+    top = store.path / "bundle"
+    said = freeze(store, program, top / "bin" / "app", "--closure", top / "lib").err
+    warned = [
+        path for path in (a, link) if f"warning: {path} may be opened by that path, and no copy answers it" in said
+    ]
+    assert len(warned) == 1
