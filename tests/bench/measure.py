@@ -16,7 +16,7 @@ SETTLED = 0.4  # seconds without work after which a program waits for its input
 PSS = "Pss:"
 
 
-ENVIRON = {"LC_ALL": "C", "QT_QPA_PLATFORM": "offscreen"}
+ENVIRON = {"LC_ALL": "C"}
 
 
 @dataclass(frozen=True)

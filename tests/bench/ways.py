@@ -96,7 +96,6 @@ REAL = {
         ("-loglevel", "quiet", "-f", "s16le", "-i", "pipe:0", "-f", "null", "-"),
     ),
     "inkscape": Real("inkscape", "bin/inkscape", ("--version",), ("--pipe", "--export-filename=/dev/null")),
-    "kate": Real("kate", "bin/kate", ("--version",), ("--stdin",)),
     "convert": Real("imagemagick-6.q16", "bin/convert-im6.q16", ("-version",), ("-", "null:")),
     "git": Real("git", "bin/git", ("--version",), ("hash-object", "--stdin")),
 }
