@@ -200,6 +200,8 @@ BAD = [
     ("NIX_HARDEN_MODE", "both", "hardenNeededMode (as NIX_HARDEN_MODE)", "soname or needed"),
     ("NIX_HARDEN_STRICT", "perhaps", "hardenNeededStrict (as NIX_HARDEN_STRICT)", "perhaps"),
     ("NIX_HARDEN_KEEP_RUNPATH", "2", "hardenNeededKeepRunpath (as NIX_HARDEN_KEEP_RUNPATH)", "2"),
+    ("NIX_HARDEN_PRELINK", "often", "hardenNeededPrelink (as NIX_HARDEN_PRELINK)", "often"),
+    ("NIX_HARDEN_PRELINK_FROM", "few", "hardenNeededPrelinkFrom (as NIX_HARDEN_PRELINK_FROM)", "few"),
     ("NIX_HARDEN_BIND", "libz.so.1", "hardenNeededBind (as NIX_HARDEN_BIND)", "LIBRARY=/absolute/path"),
     ("NIX_HARDEN_BIND", "libz.so.1=relative", "hardenNeededBind (as NIX_HARDEN_BIND)", "LIBRARY=/absolute/path"),
     ("NIX_HARDEN_BIND", "=/x", "hardenNeededBind (as NIX_HARDEN_BIND)", "LIBRARY=/absolute/path"),
