@@ -112,7 +112,7 @@ def _layout(bits: int, order: str) -> Layout:
     wide = bits == 64
     return Layout(
         struct.Struct(order + ("HH12xQQ4xHHHHHH" if wide else "HH8xII4xHHHHHH")),
-        struct.Struct(order + ("IIQQ8xQ8xQ" if wide else "III4xI4xII")),
+        struct.Struct(order + ("IIQQ8xQQQ" if wide else "III4xIIII")),
         struct.Struct(order + ("II8xQQQI20x" if wide else "II4xIIII12x")),
         struct.Struct(order + ("QQ" if wide else "II")),
         24 if wide else 16,
@@ -128,7 +128,7 @@ LAYOUTS = {(bits, order): _layout(bits, order) for bits in (32, 64) for order in
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """A program header: p_type, p_offset, p_vaddr, p_filesz, p_flags and p_align."""
+    """A program header: p_type, p_offset, p_vaddr, p_filesz, p_flags, p_align and p_memsz."""
 
     type: int
     offset: int
@@ -136,6 +136,7 @@ class Segment:
     size: int
     flags: int
     align: int
+    memory: int
 
     @property
     def is_code(self) -> bool:
@@ -207,7 +208,7 @@ class Image:
         data = self.read(self._phoff, self._phnum * stride, "the program header table")
         rows = (entry.unpack_from(data, at) for at in range(0, self._phnum * stride, stride or 1))
         fields = (
-            itemgetter(0, 2, 3, 4, 1, 5) if self.bits == 64 else itemgetter(0, 1, 2, 3, 4, 5)
+            itemgetter(0, 2, 3, 4, 1, 6, 5) if self.bits == 64 else itemgetter(0, 1, 2, 3, 5, 6, 4)
         )  # where p_flags stands
         return tuple(Segment(*fields(row)) for row in rows)
 
@@ -232,14 +233,6 @@ class Image:
     @property
     def header_size(self) -> int:
         return int(self._ehsize)
-
-    @property
-    def tls_size(self) -> int:
-        """p_memsz of the PT_TLS segment of a file of 64 bits; 0 where there is none."""
-        start, size = self.segment_table
-        table = self.read(start, size, "the program header table")
-        rows = (table[at : at + self._phentsize] for at in range(0, size, self._phentsize or size))
-        return next((int.from_bytes(row[40:48], "little") for row in rows if row[:4] == b"\7\0\0\0"), 0)
 
     @property
     def segment_table(self) -> tuple[int, int]:

@@ -166,7 +166,11 @@ def read(image: Image) -> Symbols:
 
 
 class TableReader:
-    """The tables of a dynamic section, in columns."""
+    """The tables of a dynamic section, in columns.
+
+    Once `symbols` is asked, `symbol_table` holds the bytes of that and `values` its column st_value; `asked` is what each pair of a
+    symbol and a relocation type has looked up, where anything is.
+    """
 
     def __init__(self, dynamic: Dynamic) -> None:
         self.dynamic, self.image = dynamic, dynamic.image
@@ -175,6 +179,9 @@ class TableReader:
         pieces = dynamic.strings.split(b"\0")[:-1]
         starts = itertools.accumulate(map((1).__add__, map(len, pieces)), initial=0)
         self.strings = dict(zip(starts, pieces, strict=False))
+        self.symbol_table = b""
+        self.values: Sequence[int] = ()
+        self.asked: Mapping[tuple[int, int], Lookup] = {}
 
     def symbols(self) -> Symbols:
         first, end = self.hashed()
@@ -190,6 +197,7 @@ class TableReader:
             values = self.numbers("Q", table)[1::3]
         else:
             names, info, other, sections, values = words[0::4], table[12::16], table[13::16], halves[7::8], words[1::4]
+        self.symbol_table, self.values = table, values
         versions = self.versions()
         table = self.table(elf.DT_VERSYM, 2 * count, "the version table") if versions else b""
         numbers = self.numbers("H", table) if table else None
@@ -214,10 +222,13 @@ class TableReader:
             if info[symbol] >> 4 != STB_LOCAL and other[symbol] & 3 not in (STV_INTERNAL, STV_HIDDEN)
         ]
         wanted = {index: version if version.hash else None for index, version in versions.items()}
-        lookups = {
-            Lookup(name, wanted.get(numbers[symbol] & 0x7FFF) if numbers else None, kinds.get(type_, PLAIN)): symbol
+        self.asked = {
+            (symbol, type_): Lookup(
+                name, wanted.get(numbers[symbol] & 0x7FFF) if numbers else None, kinds.get(type_, PLAIN)
+            )
             for name, (symbol, type_) in zip(self.names([names[symbol] for symbol, _ in asked]), asked, strict=True)
         }
+        lookups = {lookup: symbol for (symbol, _), lookup in self.asked.items()}
         finds = not FINDERS.isdisjoint(lookup.name for lookup in lookups)
         flags, flags_1 = self.dynamic.value(elf.DT_FLAGS) or 0, self.dynamic.value(elf.DT_FLAGS_1) or 0
         return Symbols(

@@ -42,7 +42,7 @@ struct table {
     u64 checksum; /* of all that follows it, up to `paths` */
     u64 of_paths; /* of these, without what is known to be overwritten */
     u32 size, flags, count, loader, stack_end;
-    u32 objects, names, strings, rests, paths;
+    u32 objects, strings, paths;
 };
 
 extern const ElfW(Ehdr) __ehdr_start[] __attribute__((visibility("hidden")));
@@ -88,9 +88,9 @@ static inline long call(long number, long a, long b, long c, long d)
 #endif
 }
 #if defined __x86_64__
-enum { WRITE = 1, FACCESSAT = 269, EXIT_GROUP = 231, RELATIVE = R_X86_64_RELATIVE };
+enum { WRITE = 1, FACCESSAT = 269, EXIT_GROUP = 231 };
 #else
-enum { WRITE = 64, FACCESSAT = 48, EXIT_GROUP = 94, RELATIVE = R_AARCH64_RELATIVE };
+enum { WRITE = 64, FACCESSAT = 48, EXIT_GROUP = 94 };
 #endif
 
 static int equal(const char *a, const char *b)
@@ -372,8 +372,10 @@ EXPORTED unsigned la_objopen(struct link_map *map, Lmid_t space, uintptr_t *cook
         searches = is_set("LD_LIBRARY_PATH");
         /* other rules of lookup, other directories, or another module that wants to see what is bound */
         int others = is_set("LD_DYNAMIC_WEAK") || is_set("LD_ORIGIN_PATH") || is_set("LD_PROFILE") || is_set("LD_AUDIT");
-        if ((searches && table->flags & LATE) || (others && !(table->flags & PROOF)))
+        if ((searches && table->flags & LATE) || (others && !(table->flags & PROOF))) {
             stay_out();
+            return 0;
+        }
     } else
         seen++;
     if (seen == table->count || (seen == table->loader && seen + 1 == table->count))

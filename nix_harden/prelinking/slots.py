@@ -14,18 +14,13 @@ from nix_harden.loading.symbols import (
     DT_RELACOUNT,
     DT_RELASZ,
     KINDS,
-    PLAIN,
-    STB_LOCAL,
-    STV_HIDDEN,
-    STV_INTERNAL,
     Lookup,
     Symbols,
     TableReader,
-    Version,
 )
 
 DT_TEXTREL, DT_BIND_NOW, DF_TEXTREL, DF_BIND_NOW, DF_1_NOW = 22, 24, 0x4, 0x8, 0x1
-PF_W = 2
+PT_TLS, PF_W = 7, 2
 NT_GNU_BUILD_ID, GNU = 3, b"GNU\0"
 NOTE_PIECE = 1 << 16
 
@@ -57,37 +52,33 @@ class Range:
 
 @dataclass(frozen=True, slots=True)
 class Relocations:
-    """The relocations that are not counted as relative, in columns: r_offset, r_info and r_addend; and the names and values of symbols."""
+    """The relocations that are not counted as relative, in columns: r_offset, r_info and r_addend."""
 
     offsets: Sequence[int]
     infos: Sequence[int]
     addends: Sequence[int]
-    names: Sequence[int]
-    values: Sequence[int]
-    strings: bytes
-
-    def name(self, symbol: int) -> bytes:
-        start = self.names[symbol]
-        return self.strings[start : self.strings.index(b"\0", start)]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Mapped:
     """One object as the table needs it: its symbols, its relocations, and what tells it from any other build.
 
-    `tags` are its dynamic section, `writable` what is mapped to be written, address and bytes. `tls` is the size of its thread-local variables, in bytes. `whole` says why ld.so has to relocate it as ever, or nothing; `relocations` is None then and
-    where it has none.
+    `values` is st_value by symbol, and `asked` what a symbol and a relocation type have ld.so look up; what is not there is its own, and
+    bound to it at once (RESOLVE_MAP in elf/dl-reloc.c). `tags` are its dynamic section, `writable` what is mapped to be written, address
+    and bytes. `whole` says why ld.so has to relocate it as ever, or nothing; `relocations` is None then. `tls` is the size of its
+    thread-local variables, in bytes.
     """
 
     symbols: Symbols
     values: Sequence[int]
+    asked: Mapping[tuple[int, int], Lookup]
     relocations: Relocations | None
     ranges: tuple[Range, ...]
     tags: tuple[tuple[int, int], ...]
     writable: tuple[tuple[int, bytes], ...]
     whole: str
     machine: str
-    tls: int = 0
+    tls: int
 
     @property
     def binds_now(self) -> bool:
@@ -115,26 +106,17 @@ class Mapped:
         start, data = next(each for each in self.writable if each[0] <= offset < each[0] + len(each[1]))
         return int.from_bytes(data[offset - start : offset - start + 8], "little")
 
-    def lookup(self, symbol: int, kind: int, wanted: Mapping[int, Version | None]) -> Lookup:
-        """What a relocation of a type has ld.so look up for a symbol."""
-        assert self.relocations is not None
-        numbers = self.symbols.numbers
-        version = wanted.get(numbers[symbol] & 0x7FFF) if numbers else None
-        return Lookup(self.relocations.name(symbol), version, KINDS[self.machine].get(kind, PLAIN))
-
-    def is_own(self, symbol: int) -> bool:
-        """Whether a symbol of the object is bound to itself without being looked up (RESOLVE_MAP in elf/dl-reloc.c)."""
-        return self.symbols.binding(symbol) == STB_LOCAL or self.symbols.other[symbol] & 3 in (STV_INTERNAL, STV_HIDDEN)
-
 
 def read(image: Image) -> Mapped:
     """An object of a machine in TYPES. Raises Broken."""
     dynamic = image.dynamic
     if dynamic is None or dynamic.empty:
         raise Broken("it has no dynamic section")
-    symbols = reading.read(image)
-    value = dynamic.value
+    if image.machine not in KINDS:
+        raise Broken(f"what relocations of {image.machine} look up is not known")
     reader = TableReader(dynamic)
+    symbols = reader.symbols()
+    value = dynamic.value
     tables = [
         (reader.numbers("Q", reader.table(tag, value(size) or 0, "the relocations")), counted or 0)
         for tag, size, counted in (
@@ -145,16 +127,13 @@ def read(image: Image) -> Mapped:
     offsets, infos, addends = (
         [each for words, count in tables for each in words[column + 3 * count :: 3]] for column in range(3)
     )
-    _, end = reader.hashed()
-    count = max(end, 1 + max((info >> 32 for info in infos), default=-1), 1)
-    table = reader.table(elf.DT_SYMTAB, count * 24, "the symbol table")
-    names, values = reader.numbers("I", table)[0::6], reader.numbers("Q", table)[1::3]
     whole = _whole(image)
     return Mapped(
         symbols,
-        values,
-        None if whole else Relocations(offsets, infos, addends, names, values, dynamic.strings),
-        tuple(_ranges(image, table)),
+        reader.values,
+        reader.asked,
+        None if whole else Relocations(offsets, infos, addends),
+        tuple(_ranges(image, reader.symbol_table)),
         tuple(dynamic.tags),
         tuple(
             (each.address, image.read(each.offset, each.size, "a segment"))
@@ -163,7 +142,7 @@ def read(image: Image) -> Mapped:
         ),
         whole,
         image.machine,
-        image.tls_size,
+        next((each.memory for each in image.segments if each.type == PT_TLS), 0),
     )
 
 

@@ -12,7 +12,7 @@ import os
 import re
 import struct
 from collections import defaultdict
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Flag, auto
 from typing import NamedTuple
@@ -20,19 +20,18 @@ from typing import NamedTuple
 from nix_harden import image as elf
 from nix_harden.loading.binding import Binder, Bindings, rivals
 from nix_harden.loading.loader import NEEDED, Graph
-from nix_harden.loading.symbols import SHN_ABS, SHN_UNDEF, STB_GNU_UNIQUE, STB_WEAK, STT_TLS, Version
+from nix_harden.loading.symbols import SHN_ABS, SHN_UNDEF, STB_GNU_UNIQUE, STB_WEAK, STT_TLS
 from nix_harden.names import LIBC
 from nix_harden.prelinking.slots import TYPES, Mapped
 from nix_harden.settings import matches
 
 MAGIC = b"nixpre01"
-HEADER = struct.Struct("<8sQQ10I")
+HEADER = struct.Struct("<8sQQ8I")
 OBJECT = struct.Struct("<Q2I6I3I2I2II")
 NAME = struct.Struct("<2I")
 RELA = struct.Struct("<3Q")
 WRITTEN = 1
 ABSOLUTE = 0
-RANGES = 3
 MOST = 4096  # objects, for which module.c has room
 STORE_PATH = re.compile(rb"(?:/[^/]+)*?/([0-9a-z]{32})-")
 HASH = 32
@@ -137,7 +136,6 @@ class Table:
         for each in self.names:
             named.append(names_at + len(body))
             body += b"".join(NAME.pack(string(name), target) for name, target in each)
-        rests_at = names_at + len(body)
         rests = []
         for part in self.parts:
             rests.append(names_at + len(body))
@@ -169,8 +167,8 @@ class Table:
             for number, path in enumerate(self.paths)
         )
         size = strings_at + len(strings)
-        places_at = (objects_at, names_at, strings_at, rests_at, paths_at)
-        header = HEADER.pack(MAGIC, 0, 0, size, use.value, count, self.loader, self.stack_end, *places_at)
+        figures = (size, use.value, count, self.loader, self.stack_end, objects_at, strings_at, paths_at)
+        header = HEADER.pack(MAGIC, 0, 0, *figures)
         return _sealed(header + objects + body + strings)
 
 
@@ -260,7 +258,7 @@ def _rows(data: bytes) -> list[tuple[int, ...]]:
 
 def _path(data: bytes, row: tuple[int, ...]) -> bytes:
     """The path of the object of a record."""
-    *_, strings, _, _ = HEADER.unpack_from(data)
+    *_, strings, _ = HEADER.unpack_from(data)
     start = strings + row[1]
     return data[start : data.index(b"\0", start)]
 
@@ -312,19 +310,14 @@ def make(graph: Graph, objects: Sequence[Mapped], answerable: Container[int]) ->
             names[edge.source].setdefault(edge.name, edge.target)
     stack_end = objects[loader].symbols.places[STACK_END]
     resolver = _Resolver(graph, objects, binder, bindings)
-    empty = Part({}, {}, ())
     return Table(
         tuple(node.path for node in graph.nodes),
         tuple(map(identity, objects)),
         tuple(tuple((each.address, len(each.data)) for each in mapped.ranges) for mapped in objects),
         tuple(
-            Part({}, {}, (), "it is the loader itself")
-            if number == loader
+            _left("it is the loader itself" if number == loader else each.whole)
+            if number == loader or each.whole
             else resolver.part(number)
-            if each.relocations
-            else empty
-            if not each.whole
-            else Part({}, {}, (), each.whole)
             for number, each in enumerate(objects)
         ),
         tuple(tuple(each.items()) for each in names),
@@ -333,6 +326,11 @@ def make(graph: Graph, objects: Sequence[Mapped], answerable: Container[int]) ->
         _late(graph, loader),
         sum(objects[number].tls for number in resolver.static if number not in (0, loader)),
     )
+
+
+def _left(why: str) -> Part:
+    """What the table holds of an object that ld.so relocates as ever."""
+    return Part({}, {}, (), why)
 
 
 def loader_of(graph: Graph) -> int:
@@ -375,8 +373,6 @@ class _Resolver:
         mapped = self.objects[asker]
         relocations = mapped.relocations
         assert relocations is not None
-        numbers = mapped.symbols.versions
-        wanted = {index: version if version.hash else None for index, version in numbers.items()}
         slots: dict[int, list[tuple[int, int]]] = defaultdict(list)
         calls: dict[int, dict[int, list[int]]] = defaultdict(lambda: defaultdict(list))
         rest: list[tuple[int, int, int]] = []
@@ -391,7 +387,7 @@ class _Resolver:
             if kind == types.relative and not info >> 32:
                 slot: Slot | None = Slot(asker + 1, 0, False)
             elif kind == types.static_tls:
-                self._fix(asker, info >> 32, kind, wanted)
+                self._fix(asker, info >> 32, kind)
                 slot = None
             elif kind not in (types.word, types.got, types.plt) or not info >> 32:
                 slot = None
@@ -399,9 +395,9 @@ class _Resolver:
                 slot = known[info]
             else:
                 try:
-                    slot = known[info] = self._slot(asker, info >> 32, kind, wanted)
+                    slot = known[info] = self._slot(asker, info >> 32, kind)
                 except Unanswered as error:
-                    return Part({}, {}, (), f"nothing defines {error}")
+                    return _left(f"nothing defines {error}")
             if slot is LATER:
                 # as ld.so leaves a function that it is to look up when it is called (elf_machine_lazy_rel)
                 slot = Slot(asker + 1, mapped.word(offset), False)
@@ -413,7 +409,7 @@ class _Resolver:
                 if 0 <= value < 1 << 32 and not offset & 7 and offset < 1 << 40:
                     if not slot.called:
                         slots[slot.target].append((offset, value))
-                        lookups += kind != types.relative and not mapped.is_own(info >> 32)
+                        lookups += (info >> 32, kind) in mapped.asked
                         continue
                     if not addend:
                         calls[slot.target][value].append(offset)
@@ -421,27 +417,26 @@ class _Resolver:
                         continue
             rest.append((offset, info, addend))
         if rest and dict(mapped.tags).get(elf.DT_RELA) is None:
-            return Part({}, {}, (), "it has no table for what would stay with ld.so")
+            return _left("it has no table for what would stay with ld.so")
         written = [offset for pairs in slots.values() for offset, _ in pairs]
         written += [offset for functions in calls.values() for offsets in functions.values() for offset in offsets]
         if not mapped.can_write(written):
-            return Part({}, {}, (), "it has relocations where nothing can be written")
+            return _left("it has relocations where nothing can be written")
         return Part(slots, calls, rest, "", lookups, frozenset(later))
 
-    def _fix(self, asker: int, symbol: int, kind: int, wanted: Mapping[int, Version | None]) -> None:
+    def _fix(self, asker: int, symbol: int, kind: int) -> None:
         """Take down whose thread-local variables have to be static (CHECK_STATIC_TLS in elf/dl-reloc.c)."""
-        mapped = self.objects[asker]
-        own = not symbol or mapped.is_own(symbol)
-        found = asker if own else self.bindings[asker][mapped.lookup(symbol, kind, wanted)]
+        lookup = self.objects[asker].asked.get((symbol, kind))
+        found = asker if lookup is None else self.bindings[asker][lookup]
         if found is not None:
             self.static.add(found)
 
-    def _slot(self, asker: int, symbol: int, kind: int, wanted: Mapping[int, Version | None]) -> Slot | None:
+    def _slot(self, asker: int, symbol: int, kind: int) -> Slot | None:
         mapped = self.objects[asker]
-        if mapped.is_own(symbol):
+        lookup = mapped.asked.get((symbol, kind))
+        if lookup is None:
             answer, place = asker, symbol
         else:
-            lookup = mapped.lookup(symbol, kind, wanted)
             found = self.bindings[asker][lookup]
             if found is None:
                 if mapped.symbols.binding(symbol) != STB_WEAK:
@@ -466,8 +461,3 @@ class _Resolver:
         if called and (answer not in self.trusted or mapped.machine != "EM_X86_64"):
             return None
         return Slot(ABSOLUTE if section == SHN_ABS else answer + 1, theirs.values[place], called)
-
-
-def rest_kinds(table: Table) -> Iterator[int]:
-    """The types of the relocations that stay with ld.so."""
-    return (info & 0xFFFFFFFF for part in table.parts for _, info, _ in part.rest)
