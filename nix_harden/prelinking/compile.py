@@ -6,7 +6,7 @@ The result is of no library and the same for every program; it lies beside this 
 import os
 import sys
 
-from nix_harden.elf import read_object
+from nix_harden.errors import ToolError
 from nix_harden.prelinking.module import COMPILED
 from nix_harden.process import run
 
@@ -17,19 +17,25 @@ FLAGS = (
     "-fno-stack-protector -fno-asynchronous-unwind-tables "
     "-Wl,--build-id=sha1 -Wl,-z,now -Wl,-z,noexecstack -Wl,-z,defs"
 ).split()
-HARDENED = {"EM_X86_64": ["-fcf-protection"], "EM_AARCH64": ["-mbranch-protection=standard"]}
+# By the first part of what a compiler says it compiles for: the machine as <elf.h> names it, and what keeps its branches in place.
+MACHINES = {
+    "x86_64": ("EM_X86_64", "-fcf-protection"),
+    "aarch64": ("EM_AARCH64", "-mbranch-protection=standard"),
+}
 
 
 def compile_module(compiler: list[str]) -> str:
     """Compile it, and answer where the result lies. Raises ToolError."""
+    target = run([*compiler, "-dumpmachine"]).strip()
+    if (known := MACHINES.get(target.partition("-")[0])) is None:
+        raise ToolError(
+            compiler[0], f"compiles for {target}, for which there is no module; they are {', '.join(MACHINES)}"
+        )
+    machine, hardened = known
     os.makedirs(COMPILED, exist_ok=True)
-    made = os.path.join(COMPILED, f"{os.getpid()}.so")
-    run([*compiler, *FLAGS, SOURCE, "-o", made])
-    found = read_object(made)
-    assert found is not None
-    machine = found.abi.machine
-    run([*compiler, *FLAGS, *HARDENED[machine], SOURCE, "-o", made])
     place = os.path.join(COMPILED, f"{machine}.so")
+    made = f"{place}.{os.getpid()}"
+    run([*compiler, *FLAGS, hardened, SOURCE, "-o", made])
     os.replace(made, place)
     return place
 
