@@ -16,9 +16,6 @@ SETTLED = 0.4  # seconds without work after which a program waits for its input
 PSS = "Pss:"
 
 
-ENVIRON = {"LC_ALL": "C"}
-
-
 @dataclass(frozen=True)
 class Program:
     """A program: what it is run with to end at once, and with what it waits for a byte on its standard input."""
@@ -62,7 +59,7 @@ def start(program: Program) -> Start:
     null = [(os.POSIX_SPAWN_OPEN, each, os.devnull, os.O_RDWR, 0) for each in (0, 1, 2)]
     argv = [str(program.path), *program.ends]
     begin = time.perf_counter()
-    process = os.posix_spawn(program.path, argv, ENVIRON, file_actions=null)
+    process = os.posix_spawn(program.path, argv, {"LC_ALL": "C"}, file_actions=null)
     _, status, usage = os.wait4(process, 0)
     seconds = time.perf_counter() - begin
     assert status == 0, f"{argv} ended with {os.waitstatus_to_exitcode(status)}"
