@@ -176,6 +176,19 @@ Warnings and errors lead to exit status 1, or those that --fail-on names.""",
     sub.add_argument("--verbose", action="store_true", help="list every note")
 
 
+def _add_program(sub: argparse.ArgumentParser) -> argparse._MutuallyExclusiveGroup:
+    """A program, and where what is made of it goes."""
+    sub.add_argument("program", metavar="PROGRAM", help="an ELF program, or a wrapper that nixpkgs made for one")
+    place = sub.add_mutually_exclusive_group()
+    place.add_argument("-o", "--output", metavar="OUT", help="the file to write; one that is there is replaced")
+    place.add_argument(
+        "--in-place",
+        action="store_true",
+        help="replace the program itself; of a wrapper, the program that it starts",
+    )
+    return place
+
+
 def _add_freeze(commands: Commands) -> None:
     sub = _add(
         commands,
@@ -198,14 +211,7 @@ answer the same. A program that cannot be frozen leads to exit status 1.""",
         "./result/bin/git -o ./bundle/bin/git --closure ./bundle/lib --relative",
         "./result/bin/mpv -o ./mpv --closure ./mpv-lib --observe -- --version",
     )
-    sub.add_argument("program", metavar="PROGRAM", help="an ELF program, or a wrapper that nixpkgs made for one")
-    place = sub.add_mutually_exclusive_group()
-    place.add_argument("-o", "--output", metavar="OUT", help="the file to write; one that is there is replaced")
-    place.add_argument(
-        "--in-place",
-        action="store_true",
-        help="replace the program itself; of a wrapper, the program that it starts",
-    )
+    _add_program(sub)
     mode = sub.add_mutually_exclusive_group()
     mode.add_argument(
         "--lift", action="store_true", help="name all libraries in the program and change none of them; the default"
@@ -267,14 +273,7 @@ memory then must be the same, or nothing is written and the exit status is 1."""
         "--check ./prelinked/bin/app",
         "--explain /run/current-system/sw/bin/git",
     )
-    sub.add_argument("program", metavar="PROGRAM", help="an ELF program, or a wrapper that nixpkgs made for one")
-    place = sub.add_mutually_exclusive_group()
-    place.add_argument("-o", "--output", metavar="OUT", help="the file to write; one that is there is replaced")
-    place.add_argument(
-        "--in-place",
-        action="store_true",
-        help="replace the program itself; of a wrapper, the program that it starts",
-    )
+    place = _add_program(sub)
     place.add_argument(
         "--check",
         action="store_true",

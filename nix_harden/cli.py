@@ -4,7 +4,7 @@ import itertools
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, NoReturn
 
@@ -227,32 +227,28 @@ def prelink(arguments: "Namespace") -> int:
     from nix_harden.prelinking.prelink import explain
     from nix_harden.prelinking.prelink import prelink as run
 
+    told: Iterator[str] = iter(())
     if arguments.check:
         seen = checked.check(arguments.program)
-        if arguments.json:
-            print(json.dumps({"version": 1, **checked.as_json(seen)}, indent=2))
-        else:
-            for line in checked.text(seen):
-                print(printable(line))
-        return DONE if seen.fits else FINDINGS
-    if arguments.explain:
-        seen_before = explain(arguments.program)
-        if arguments.json:
-            print(json.dumps({"version": 1, **prelinked.as_json(seen_before)}, indent=2))
-        else:
-            for line in prelinked.explained(seen_before):
-                print(printable(line))
-        return DONE
-    if arguments.output is None and not arguments.in_place:
-        raise UsageError("--output", "is not there; say the file to write, or --in-place, --check or --explain")
-    with shown_on(sys.stderr) as progress:
-        progress(0, 0, arguments.program)
-        done = run(arguments.program, arguments.output, arguments.table)
-    for line in prelinked.text(done):
-        _say(f"nix-harden: {line}")
+        answer, told, status = checked.as_json(seen), checked.text(seen), DONE if seen.fits else FINDINGS
+    elif arguments.explain:
+        gain = explain(arguments.program)
+        answer, told, status = prelinked.as_json(gain), prelinked.explained(gain), DONE
+    else:
+        if arguments.output is None and not arguments.in_place:
+            raise UsageError("--output", "is not there; say the file to write, or --in-place, --check or --explain")
+        with shown_on(sys.stderr) as progress:
+            progress(0, 0, arguments.program)
+            done = run(arguments.program, arguments.output, arguments.table)
+        for line in prelinked.text(done):
+            _say(f"nix-harden: {line}")
+        answer, status = prelinked.as_json(done), DONE
     if arguments.json:
-        print(json.dumps({"version": 1, **prelinked.as_json(done)}, indent=2))
-    return DONE
+        print(json.dumps({"version": 1, **answer}, indent=2))
+    else:
+        for line in told:
+            print(printable(line))
+    return status
 
 
 def prelink_outputs(arguments: "Namespace") -> int:

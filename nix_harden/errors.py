@@ -1,7 +1,7 @@
 """What can go wrong, each as a type that carries its fields and renders itself as one sentence."""
 
 from dataclasses import dataclass, fields
-from typing import Self
+from typing import ClassVar, Self
 
 
 @dataclass(eq=False)
@@ -183,22 +183,16 @@ class NotFrozen(HardenError):
     problem: str
     advice: str
     status = 1
+    asked: ClassVar[str] = "frozen"
 
     def __str__(self) -> str:
-        return f"{self.path}: not frozen, nothing was written: {self.problem}; {self.advice}"
+        return f"{self.path}: not {self.asked}, nothing was written: {self.problem}; {self.advice}"
 
 
-@dataclass(eq=False)
-class NotPrelinked(HardenError):
-    """A program that no table can be made for: why, and what to do instead."""
+class NotPrelinked(NotFrozen):
+    """The same where it was to be prelinked: what keeps a program from the one often keeps it from the other."""
 
-    path: str
-    problem: str
-    advice: str
-    status = 1
-
-    def __str__(self) -> str:
-        return f"{self.path}: not prelinked, nothing was written: {self.problem}; {self.advice}"
+    asked = "prelinked"
 
 
 @dataclass(eq=False)

@@ -7,17 +7,17 @@ import tempfile
 from nix_harden.errors import UsageError, WriteError
 
 
-def put(path: str, data: bytes) -> None:
+def put(path: str, data: bytes, option: str = "--output") -> None:
     """Put a file at `path`, written aside and renamed; one that is there is replaced, a pipe or device is written to.
 
-    Raises UsageError where the place cannot hold a file, WriteError where the system refuses; what was there is whole then.
+    `option` is what named the place. Raises UsageError where that cannot hold a file, WriteError where the system refuses; what was there is whole then.
     """
     target = os.path.realpath(path)
     directory = os.path.dirname(target)
     if os.path.isdir(target):
-        raise UsageError("--output", f"{path} is a directory; say the name of a file in it")
+        raise UsageError(option, f"{path} is a directory; say the name of a file in it")
     if not os.path.isdir(directory):
-        raise UsageError("--output", f"{directory} is no directory; make it first")
+        raise UsageError(option, f"{directory} is no directory; make it first")
     try:
         if os.path.exists(target) and not stat.S_ISREG(os.stat(target).st_mode):
             with open(target, "wb") as stream:

@@ -16,6 +16,7 @@ from typing import Any
 from nix_harden.errors import HardenError, WriteError
 from nix_harden.fixup import policy, references
 from nix_harden.fixup.catalog import read_outputs
+from nix_harden.fixup.report import NAME
 from nix_harden.fixup.workers import share
 from nix_harden.loading.disk import DiskReader
 from nix_harden.loading.loader import Graph
@@ -26,7 +27,6 @@ from nix_harden.prelinking.slots import Mapped
 from nix_harden.settings import Settings
 from nix_harden.words import count
 
-NAME = "nix-harden-needed"
 DIRECTORY = "nix-support/prelink"
 
 
@@ -156,8 +156,8 @@ def as_json(done: Sequence[Done]) -> dict[str, Any]:
                 "links": list(each.file.paths[1:]),
                 "output": each.file.output,
                 "module": each.result and each.result.module,
-                "lookups": each.result and each.result.lookups,
-                "rest": each.result and each.result.rest,
+                "lookups": each.result and each.result.gain.lookups,
+                "rest": each.result and each.result.gain.rest,
                 "proof": each.result and asdict(each.result.proof),
                 "left": each.left and each.left.rule,
                 "detail": each.left and (str(each.left.error) if each.left.error else each.left.detail),

@@ -15,16 +15,17 @@ import tempfile
 from collections.abc import Iterator, Sequence
 
 from nix_harden.elf import read_mapped
-from nix_harden.errors import NotFrozen, NotPrelinked, UsageError, WriteError
+from nix_harden.errors import NotFrozen, NotPrelinked, UsageError
+from nix_harden.files import put
 from nix_harden.fixup.write import write_copy
 from nix_harden.freezing import lift
 from nix_harden.freezing.copies import check_parent, made_directory
 from nix_harden.freezing.freeze import check_target, closure, follow, refuse_privileged
 from nix_harden.loading.disk import DiskReader, distrust, host_abi
 from nix_harden.loading.loader import Family, Graph, Reader
-from nix_harden.model import COPY, Edit, PathAction
+from nix_harden.model import Edit, PathAction
 from nix_harden.prelinking import module, table
-from nix_harden.prelinking.prelinked import Asker, Explained, Prelinked, Proof, Whole
+from nix_harden.prelinking.prelinked import Asker, Gain, Prelinked, Proof, Whole
 from nix_harden.prelinking.prove import Attach, prove
 from nix_harden.prelinking.slots import TYPES, Mapped
 from nix_harden.prelinking.table import Table
@@ -82,7 +83,6 @@ def write(
 
     `objects` are the files of the graph. Raises as `prelink`.
     """
-    source = graph.root
     attach = functools.partial(module.attach, _compiled(graph), page=module.PAGES[graph.nodes[0].object.abi.machine])
     done: list[tuple[Table, Proof, int]] = []
 
@@ -94,38 +94,41 @@ def write(
             raise NotPrelinked(graph.root, problem, "freeze it instead")
         proof = _prove(graph, copied, made, copy, attach)
         data = attach(made.encode())
-        _put(data, place)
+        put(place, data, "--table")
         done.append((made, proof, len(data)))
 
-    with made_directory(os.path.dirname(target)), made_directory(os.path.dirname(place)):
+    with made_directory(os.path.dirname(target)), made_directory(os.path.dirname(place)), _unless_it_fails(place):
         size = write_copy(_edit(graph, target, place), target, settings, make)
     made, proof, module_size = done[0]
-    return Prelinked(
-        os.path.abspath(program),
-        source,
-        target,
-        place,
-        size,
-        module_size,
-        len(made.paths),
-        sum(len(each) for each in made.names),
-        made.slots,
-        made.lookups,
-        made.rest,
-        _whole(made),
-        proof,
-    )
+    return Prelinked(_gain(program, graph, made), target, place, size, module_size, proof)
 
 
-def explain(program: str) -> Explained:
+@contextlib.contextmanager
+def _unless_it_fails(place: str) -> Iterator[None]:
+    """A module that is new goes again where the program that is to name it cannot be written."""
+    new = not os.path.lexists(place)
+    try:
+        yield
+    except BaseException:
+        if new:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(place)
+        raise
+
+
+def explain(program: str) -> Gain:
     """What prelinking `program` would gain: nothing is written, run or proved. Raises as `prelink`."""
     with as_prelinked():
         source = follow(program)
     graph = loaded(source, DiskReader())
     made = table.make(graph, [read(graph, node.real) for node in graph.nodes], answerable(graph))
-    return Explained(
+    return _gain(program, graph, made)
+
+
+def _gain(program: str, graph: Graph, made: Table) -> Gain:
+    return Gain(
         os.path.abspath(program),
-        source,
+        graph.root,
         len(made.paths),
         sum(len(each) for each in made.names),
         made.lookups,
@@ -133,16 +136,11 @@ def explain(program: str) -> Explained:
         made.slots,
         len(made.encode()),
         tuple(Asker(path, part.lookups) for path, part in zip(made.paths, made.parts, strict=True)),
-        _whole(made),
-    )
-
-
-def _whole(made: Table) -> tuple[Whole, ...]:
-    """The objects that stay with ld.so, but for itself."""
-    return tuple(
-        Whole(path, part.whole)
-        for number, (path, part) in enumerate(zip(made.paths, made.parts, strict=True))
-        if part.whole and number != made.loader
+        tuple(
+            Whole(path, part.whole)
+            for number, (path, part) in enumerate(zip(made.paths, made.parts, strict=True))
+            if part.whole and number != made.loader
+        ),
     )
 
 
@@ -240,19 +238,3 @@ def command_for(graph: Graph, path: str) -> tuple[list[str], str | None]:
         return [path], distrust(path, abi) or distrust(graph.loader.real, graph.loader.abi)
     emulator = shutil.which(QEMU.get(abi.machine, ""))
     return [emulator or "", path], None if emulator else f"for another machine ({abi}), and there is no qemu for it"
-
-
-def _put(data: bytes, place: str) -> None:
-    """Have the module lie at its place, whole or not at all."""
-    try:
-        descriptor, copy = tempfile.mkstemp(prefix=COPY, dir=os.path.dirname(place))
-        try:
-            with open(descriptor, "wb") as file:
-                file.write(data)
-            os.chmod(copy, 0o644)
-            os.replace(copy, place)
-        except BaseException:
-            os.unlink(copy)
-            raise
-    except OSError as error:
-        raise WriteError(place, error.strerror or str(error)) from error

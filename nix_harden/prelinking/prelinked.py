@@ -17,6 +17,9 @@ class Whole:
     path: str
     why: str
 
+    def __str__(self) -> str:
+        return f"{self.path} is relocated by ld.so as ever: {self.why}"
+
 
 @dataclass(frozen=True, slots=True)
 class Proof:
@@ -24,30 +27,6 @@ class Proof:
 
     words: int
     why_not: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class Prelinked:
-    """A prelinked program.
-
-    `program` is what was asked for and `source` the file that was read, which differ for a wrapper; `module` is what `path` names, and
-    both sizes are in bytes. `objects` are the program, its libraries and its loader; of their relocations `slots` are in the module,
-    `lookups` of which ld.so would look up, and `rest` stay with ld.so, beside those of objects that are left `whole`. `names` are the searches that the module answers.
-    """
-
-    program: str
-    source: str
-    path: str
-    module: str
-    size: int
-    module_size: int
-    objects: int
-    names: int
-    slots: int
-    lookups: int
-    rest: int
-    whole: tuple[Whole, ...]
-    proof: Proof
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +38,14 @@ class Asker:
 
 
 @dataclass(frozen=True, slots=True)
-class Explained:
-    """What prelinking a program would gain: figures as of Prelinked, and how many bytes its table would have."""
+class Gain:
+    """What a program gains by a module.
+
+    `program` is what was asked for and `source` the file that was read, which differ for a wrapper. `objects` are the program, its
+    libraries and its loader; `names` are the searches that the module answers. Of the relocations `slots` are in the table, of
+    `table_size` bytes, `lookups` of which ld.so would look up, as `askers` have it by object, and `rest` stay with ld.so, beside those of
+    objects that are left `whole`.
+    """
 
     program: str
     source: str
@@ -74,7 +59,19 @@ class Explained:
     whole: tuple[Whole, ...]
 
 
-def explained(seen: Explained) -> Iterator[str]:
+@dataclass(frozen=True, slots=True)
+class Prelinked:
+    """A prelinked program: `module` is what `path` names, and both sizes are in bytes."""
+
+    gain: Gain
+    path: str
+    module: str
+    size: int
+    module_size: int
+    proof: Proof
+
+
+def explained(seen: Gain) -> Iterator[str]:
     """What people want to know of it, a line each: the sum, who asks for most, and what stays with ld.so."""
     share = f"{seen.table_size / seen.slots:.1f} bytes each" if seen.slots else "none"
     yield f"symbols that ld.so looks up at start  {seen.lookups + seen.rest:9}"
@@ -84,23 +81,22 @@ def explained(seen: Explained) -> Iterator[str]:
     for each in sorted(seen.askers, key=lambda each: -each.lookups)[:MOST_SHOWN]:
         if each.lookups:
             yield f"{each.lookups:9} for {each.path}"
-    for left in seen.whole:
-        yield f"{left.path} is relocated by ld.so as ever: {left.why}"
+    yield from map(str, seen.whole)
 
 
 def text(done: Prelinked) -> Iterator[str]:
     """What people want to know, a sentence a line."""
-    if done.source not in (os.path.realpath(done.program), done.path):
+    gain = done.gain
+    if gain.source not in (os.path.realpath(gain.program), done.path):
         yield (
-            f"{done.program} is a wrapper; what was prelinked is {done.source}, which it starts: {done.path} has none of the "
+            f"{gain.program} is a wrapper; what was prelinked is {gain.source}, which it starts: {done.path} has none of the "
             "variables and arguments that the wrapper sets"
         )
-    for each in done.whole:
-        yield f"{each.path} is relocated by ld.so as ever: {each.why}"
+    yield from map(str, gain.whole)
     yield (
-        f"{done.path}: {count(done.slots, 'address', 'addresses')} of {count(done.objects, 'object', 'objects')} in {done.module}, "
-        f"{done.module_size} bytes; ld.so looks up {done.rest} symbols instead of {done.rest + done.lookups}, and searches for "
-        f"{count(done.names, 'name', 'names')} less; {_proof(done.proof)}"
+        f"{done.path}: {count(gain.slots, 'address', 'addresses')} of {count(gain.objects, 'object', 'objects')} in {done.module}, "
+        f"{done.module_size} bytes; ld.so looks up {gain.rest} symbols instead of {gain.rest + gain.lookups}, and searches for "
+        f"{count(gain.names, 'name', 'names')} less; {_proof(done.proof)}"
     )
 
 
@@ -110,6 +106,9 @@ def _proof(proof: Proof) -> str:
     return f"proved: {proof.words} words of memory are what the loader alone would have left"
 
 
-def as_json(done: Prelinked | Explained) -> dict[str, Any]:
+def as_json(done: Prelinked | Gain) -> dict[str, Any]:
     """The same for scripts, as schemas/prelink.json says."""
-    return asdict(done)
+    if isinstance(done, Gain):
+        return asdict(done)
+    figures = asdict(done)
+    return {**figures.pop("gain"), **figures}

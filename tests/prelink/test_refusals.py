@@ -126,3 +126,25 @@ def test_a_full_disk_leaves_nothing(store: Store, monkeypatch: pytest.MonkeyPatc
     with pytest.raises(WriteError, match="No space left on device"):
         call(str(simple(store)), str(tmp_path / "out" / "app"))
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("old", [None, b"of before"])
+def test_a_program_that_cannot_be_written(
+    store: Store, old: bytes | None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A module that nothing names does not stay behind; one that was there already is not taken away."""
+    place = tmp_path / "app.prelink.so"
+    if old is not None:
+        place.write_bytes(old)
+    replace = os.replace
+
+    def refuse(source: str, target: str) -> None:
+        if os.path.basename(target) == "app":
+            raise PermissionError(1, os.strerror(1))
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", refuse)
+    with pytest.raises(WriteError, match="Operation not permitted"):
+        call(str(simple(store)), str(tmp_path / "app"))
+    assert place.exists() == (old is not None)
+    assert not (tmp_path / "app").exists()
