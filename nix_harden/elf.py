@@ -362,9 +362,9 @@ def _table(image: Image) -> StringTable | None:
         starts = {match.end() for match in re.finditer(rb"\0", dynamic.strings)}
         fixed |= starts.difference(field.value for field in fields)
     after = len(dynamic.tags) * tag
-    follow = image.read(segment.offset + after, min(2 * tag, segment.size - after), "the dynamic section")
+    follow = dynamic.data[after : after + 2 * tag]
     spare = (segment.offset + after, width) if len(follow) == 2 * tag and not any(follow) else None
-    tags = Write(segment.offset, image.read(segment.offset, after, "the dynamic section"))
+    tags = Write(segment.offset, dynamic.data[:after])
     return StringTable(start, dynamic.strings, image.order == "<", fixed, tuple(fields), spare, tags)
 
 

@@ -343,20 +343,24 @@ class VersionDefinition:
 
 
 class Dynamic:
-    """The dynamic section of an image and the string table that it names. `tags` are (d_tag, d_val), before DT_NULL."""
+    """The dynamic section of an image and the string table that it names. `tags` are (d_tag, d_val), before DT_NULL.
+
+    `data` is the whole section, as it lies in the file.
+    """
 
     def __init__(self, image: Image, segment: Segment) -> None:
         self.image, self.segment = image, segment
         nobits = any(section.type == SHT_NOBITS and section.address == segment.address for section in image.sections)
         self.empty = nobits or segment.size == 0
+        self.data = b""
         self.tags: list[tuple[int, int]] = []
         self.strings = b""
         self.strings_offset = 0
         if self.empty:
             return
         entry = image.layout.tag
-        data = image.read(segment.offset, segment.size - segment.size % entry.size, "the dynamic section")
-        self.tags = list(itertools.takewhile(lambda row: row[0] != DT_NULL, entry.iter_unpack(data)))
+        self.data = image.read(segment.offset, segment.size - segment.size % entry.size, "the dynamic section")
+        self.tags = list(itertools.takewhile(lambda row: row[0] != DT_NULL, entry.iter_unpack(self.data)))
         table, length = self.value(DT_STRTAB), self.value(DT_STRSZ)
         if table is not None and length is not None:
             self.strings_offset = image.offset(table, "the string table")

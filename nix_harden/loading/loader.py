@@ -405,8 +405,9 @@ class _Glibc(_Walk):
         names = [found.loadable.object.interpreter or loader.path, *([loader.soname] if loader.soname else [])]
         self.rtld = _Map(loader.path, names, seen if isinstance(seen, Found) else None, None, loader.soname, None)
         self.chain = [self.main, self.rtld]
-        # for each name the first of the chain that bears it, and for each file what is loaded of it
+        # for each name the first of the chain that bears it, unless this was `moved` since; for each file what is loaded of it
         self.bearers: dict[str, _Map] = {}
+        self.moved = False
         self.files: dict[tuple[int, int] | None, _Map] = {}
         self.bear(self.main)
         self.bear(self.rtld)
@@ -486,7 +487,7 @@ class _Glibc(_Walk):
                 have.add(target)
                 self.chain.remove(target)
                 self.chain.insert(self.chain.index(loaded), target)
-                self.bear_again()
+                self.moved = True
                 here += 1
             while position < len(known) and known[position] in done:
                 position += 1
@@ -530,13 +531,19 @@ class _Glibc(_Walk):
 
     def match(self, name: str) -> _Hit | None:
         """A loaded object that bears the name, or whose DT_SONAME it is (`_dl_lookup_map`)."""
-        each = self.bearers.get(name)
-        if each is None:
+        if self.moved:
+            self.moved = False
+            self.bearers.clear()
+            for each in self.chain:
+                if each.found is not None or each is self.rtld:
+                    self.bear(each)
+        bearer = self.bearers.get(name)
+        if bearer is None:
             return None
-        if name in each.names or (name == each.path and each.path):
-            return _Hit(How.LIBC if each is self.rtld else How.NAME, each.path or each.real, each)
-        each.names.append(name)
-        return _Hit(How.SONAME, each.path or each.real, each)
+        if name in bearer.names or (name == bearer.path and bearer.path):
+            return _Hit(How.LIBC if bearer is self.rtld else How.NAME, bearer.path or bearer.real, bearer)
+        bearer.names.append(name)
+        return _Hit(How.SONAME, bearer.path or bearer.real, bearer)
 
     def bear(self, loaded: _Map) -> None:
         """Have the names of an object that comes to the end of the chain lead to it, unless another bears them."""
@@ -545,13 +552,6 @@ class _Glibc(_Walk):
                 self.bearers.setdefault(name, loaded)
         if loaded.identity is not None:
             self.files.setdefault(loaded.identity, loaded)
-
-    def bear_again(self) -> None:
-        """The same for all, once the chain is in another order."""
-        self.bearers.clear()
-        for each in self.chain:
-            if each.found is not None or each is self.rtld:
-                self.bear(each)
 
     def locate(self, asker: _Map, name: str, tried: _Trail) -> _Hit | None:
         """Where a name leads, in the loader's order; None where nowhere. Raises _Refusal."""
@@ -665,7 +665,7 @@ class _Glibc(_Walk):
         present = [each for each in listed if each.found is not None or each is self.rtld]
         if self.rtld in present:
             self.chain.insert(self.chain.index(present[present.index(self.rtld) - 1]) + 1, self.rtld)
-        self.bear_again()
+        self.moved = True
 
     def relr_refused(self) -> str | None:
         """What the loader says of an object with DT_RELR that does not need the version for it."""
