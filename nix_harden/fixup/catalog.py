@@ -6,6 +6,7 @@ import os
 import stat
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from nix_harden.elf import read_mentions, read_table, read_wants
 from nix_harden.errors import HardenError, MalformedElf, ReadError
@@ -14,6 +15,9 @@ from nix_harden.model import ABSENT, COPY, Abi, Candidate, Edit, File, Kind, Loa
 from nix_harden.names import DISPATCHERS, LOADERS
 from nix_harden.search import LIB_TOKEN, TOKEN, expand, own_text
 from nix_harden.settings import Settings
+
+if TYPE_CHECKING:
+    from nix_harden.prelinking.named import Named
 
 Unread = MalformedElf | ReadError
 LIB_DIRECTORIES = ("lib", "lib64", "lib32")
@@ -242,17 +246,13 @@ class Catalog:
         self._references[source].add(target)
         return False
 
-    def module(self, obj: Object) -> str | None:
-        """The loader module of this project that a program names and nothing else by such a tag, if it is there."""
-        if obj.kind is not Kind.PROGRAM or len(obj.filters) != 1 or not os.path.isabs(obj.filters[0]):
+    def module(self, obj: Object) -> "Named | None":
+        """The loader module of this project that a program names, if it is there."""
+        if not obj.filters:
             return None
-        from nix_harden.prelinking import module
+        from nix_harden.prelinking.named import module_of
 
-        try:
-            with open(obj.filters[0], "rb") as file:
-                return obj.filters[0] if module.detach(file.read()) is not None else None
-        except OSError:
-            return None
+        return module_of(obj)
 
     def mentions(self, obj: Object) -> tuple[str, ...]:
         """The strings in an object that calls dlopen which read like names of libraries: of others they mean nothing."""

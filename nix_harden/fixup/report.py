@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -153,6 +153,12 @@ def remarks(plan: Plan, settings: Settings) -> Iterator[str]:
                 path = decision.file.object.path
                 yield f"{NAME}: warning: {path}: is bound to {verdict.name}, though {verdict.detail} is here; `nix-harden unharden` first if that is meant"
     yield from _shared(plan)
+
+
+def outdated(modules: Mapping[str, str]) -> Iterator[str]:
+    """A sentence for each program whose module will not fit what is written."""
+    for path, module in modules.items():
+        yield f"{NAME}: warning: {path}: its module {module} does not fit what is written now, so that ld.so does all by itself; prelink it again"
 
 
 def idle(plans: Sequence[Plan], settings: Settings) -> Iterator[str]:

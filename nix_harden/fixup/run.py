@@ -45,7 +45,7 @@ def fixup(settings: Settings, say: Say) -> "tuple[Plan, Written | None]":
         raise SeveralErrors(refused)
     warnings = list(report.findings(plan))
     reasons = report.reasons(plan) if settings.verbose else ()
-    for line in (*reasons, *report.remarks(plan, settings), *warnings):
+    for line in (*reasons, *report.remarks(plan, settings), *report.outdated(_outdated(plan, catalog)), *warnings):
         say(line)
     if settings.strict and (found.unread or warnings):
         raise FindingsRefused(len(found.unread) + len(warnings))
@@ -80,6 +80,17 @@ def prelink(settings: Settings, say: Say) -> "tuple[Done, ...]":
     if settings.strict and (failures := outputs.failures(done)):
         raise FindingsRefused(failures, written=True)
     return done
+
+
+def _outdated(plan: Plan, catalog: Catalog) -> dict[str, str]:
+    """The modules of prelinked programs that are written, or load what is, by program."""
+    edited = {os.path.realpath(path) for edit in plan.edits for path in edit.paths}
+    modules = {each.file.paths[0]: catalog.module(each.file.object) for each in plan.decisions} if edited else {}
+    return {
+        path: module.path
+        for path, module in modules.items()
+        if module is not None and not edited.isdisjoint((os.path.realpath(path), *module.objects()))
+    }
 
 
 def _proven(found: Read, catalog: Catalog, settings: Settings) -> Plan:

@@ -71,7 +71,7 @@ def _decide(file: File, copies: Mapping[str, str], catalog: Catalog, settings: S
     needed = tuple(verdicts[name] for name in obj.needed)
     why = f"gets back {' '.join(path.added)}" if path.added else "as it is"
     if module is not None:
-        why += f"; its module {module} is named no longer"
+        why += f"; its module {module.path} is named no longer"
     decision = Decision(file, None, soname, needed, (), why, edit)
     unmovable = first(UNMOVABLE_RULES, FileCase(file), settings)
     if edit is None or unmovable is None or catalog.has_room(edit):

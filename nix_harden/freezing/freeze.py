@@ -31,6 +31,7 @@ from nix_harden.loading.disk import DiskReader, Loaders, distrust
 from nix_harden.loading.loader import Family, Graph, How, Reader, Unloadable, Unopened, walk
 from nix_harden.loading.symbols import KINDS, Symbols
 from nix_harden.model import Kind
+from nix_harden.prelinking.named import module_of
 from nix_harden.process import ask, show
 from nix_harden.settings import Settings, from_environ
 
@@ -70,8 +71,7 @@ def freeze(
     source = follow(program)
     target = target or source
     reader = DiskReader()
-    graph = closure(source, reader)
-    lift.check(graph)
+    graph = startable(source, reader)
     ordering = prove(graph) if order is Order.PROVEN else None
     names = lift.names(graph)
     if ordering is not None:
@@ -112,8 +112,7 @@ def freeze(
 
 def explain(program: str) -> Ordering:
     """What Order.PROVEN would do for `program`: nothing is written. Raises as `freeze`."""
-    graph = closure(follow(program), DiskReader())
-    lift.check(graph)
+    graph = startable(follow(program), DiskReader())
     return prove(graph)
 
 
@@ -150,8 +149,7 @@ def freeze_closure(
     target = target or source
     target = os.path.join(os.path.realpath(os.path.dirname(target)), os.path.basename(target))
     reader = DiskReader()
-    graph = closure(source, reader)
-    lift.check(graph)
+    graph = startable(source, reader)
     more, calls = opened.collect(graph, also, observed, reader)
     plan = copying.make_plan(more, calls, target, directory, relative=relative, reader=reader)
     if target in {copy.path for copy in plan.libraries}:
@@ -287,6 +285,20 @@ def refuse_privileged(path: str, status: os.stat_result) -> None:
         return
     problem = f"it is {what}, which a copy is not, and its loader trusts other paths than any program's"
     raise NotFrozen(path, problem, "leave it as it is")
+
+
+def startable(path: str, reader: Reader) -> Graph:
+    """The graph of a program that starts as it is, and that no module knows. Raises NotFrozen, ReadError."""
+    graph = closure(path, reader)
+    lift.check(graph)
+    if (module := module_of(graph.nodes[0].object)) is not None:
+        problem = f"it is prelinked, and its module {module.path} fits this file alone"
+        raise NotFrozen(
+            path,
+            problem,
+            "take the program that it was made from, or have `nix-harden unharden` take the module away first",
+        )
+    return graph
 
 
 def closure(path: str, reader: Reader) -> Graph:

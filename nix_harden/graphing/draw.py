@@ -77,6 +77,10 @@ def hint(vertex: Vertex) -> str:
         words.append(count(vertex.bare, "bare name", "bare names"))
     if vertex.missing:
         words.append(f"{count(vertex.missing, 'name', 'names')} not found")
+    if vertex.module is not None:
+        words.append(
+            f"prelinked: its module {printable(vertex.module)} answers names before they are searched for, while it fits"
+        )
     return "; ".join(words)
 
 
@@ -339,6 +343,7 @@ def _json_vertex(vertex: Vertex) -> dict[str, Any]:
         "bare_names": vertex.bare,
         "missing_names": vertex.missing,
         "duplicate": vertex.twice,
+        "module": vertex.module,
         "left_out_below": vertex.below,
     }
 

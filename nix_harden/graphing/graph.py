@@ -43,6 +43,7 @@ from nix_harden.loading.checks import store_path
 from nix_harden.loading.disk import DiskReader, Loaders, elf_files
 from nix_harden.loading.loader import Found, Graph, Loader, Reader, Unloadable, walk
 from nix_harden.model import Kind
+from nix_harden.prelinking.named import module_of
 from nix_harden.process import feed
 from nix_harden.progress import Progress, quietly
 
@@ -151,9 +152,12 @@ def why_nothing(root: str) -> str:
 def measure(graphs: Sequence[Graph]) -> dict[str, File]:
     """The file at every path that the graphs know."""
     found: dict[str, File] = {}
+    modules = {
+        graph.nodes[0].real: module.path for graph in graphs if (module := module_of(graph.nodes[0].object)) is not None
+    }
     for path in dict.fromkeys(paths(graphs)):
         try:
-            found[path] = File(os.path.realpath(path), os.stat(path).st_size)
+            found[path] = File(os.path.realpath(path), os.stat(path).st_size, modules.get(path))
         except OSError:
             found[path] = File(path, 0)
     return found

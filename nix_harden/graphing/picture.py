@@ -48,10 +48,11 @@ REDUCIBLE = frozenset((Means.PATH, Means.LOADED, Means.SEARCH, Means.REFERENCE))
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """What the disk says of a path: its real path, and the file's size in bytes."""
+    """What the disk says of a path: its real path, the file's size in bytes, and of a prelinked program the module that it names."""
 
     real: str
     size: int
+    module: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +62,8 @@ class Vertex:
     `id` depends on its path, or missing name, alone. `size` is that of the file, 0 for what is not there, `closure` its own and that of all that it
     reaches, in bytes. `depth` is the number of arrows from the nearest root; a root is a program, or what nothing else in the picture
     reaches. `bare` and `missing` count its names that are searched for by every program and that are not found, `twice` says that some program
-    maps another file of the same SONAME, `below` counts the neighbours that --depth left out.
+    maps another file of the same SONAME, `module` is what a prelinked program names, `below` counts the neighbours that --depth left
+    out.
     """
 
     id: str
@@ -77,6 +79,7 @@ class Vertex:
     bare: int = 0
     missing: int = 0
     twice: bool = False
+    module: str | None = None
     below: int = 0
 
 
@@ -210,7 +213,8 @@ class _Merge:
         known = self.vertices.get(identity)
         if known is not None and (role is Role.OPENED or known.role is not Role.OPENED):
             return known
-        return Vertex(identity, file.real, label, role, soname, store_path(file.real, self.store), file.size)
+        place = store_path(file.real, self.store)
+        return Vertex(identity, file.real, label, role, soname, place, file.size, module=file.module)
 
     def arrows(self) -> Iterator[Arrow]:
         for arrow, names in self.names.items():

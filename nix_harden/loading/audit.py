@@ -7,7 +7,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
 from nix_harden.errors import ToolError
-from nix_harden.loading.checks import CHECKS, Finding, disagreement, malformed, missing_interpreter, prelinked
+from nix_harden.loading.checks import CHECKS, PRELINKED, Finding, Severity, disagreement, malformed, missing_interpreter
 from nix_harden.loading.disk import SECONDS, DiskReader, Loaders, distrust, elf_files
 from nix_harden.loading.loader import (
     NEEDED,
@@ -90,13 +90,17 @@ def _row(row: tuple[str, str | None] | None) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Root:
-    """One file that was walked: its loader, how many objects it maps, and what became of the comparison."""
+    """One file that was walked: its loader, how many objects it maps, and what became of the comparison.
+
+    `prelinked` says whether its module fits, None where it has none.
+    """
 
     path: str
     loader: str | None
     objects: int
     compared: bool
     why_not: str = ""
+    prelinked: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -209,14 +213,9 @@ def _walk_root(
     graph = walk(path, loader, reader)
     if graph is None:
         return None, None
-    for check in CHECKS:
-        for finding in check.find(graph, store):
-            run.add(finding)
-    if graph.is_program and obj.filters:
-        from nix_harden.prelinking import checked
-
-        for finding in prelinked(graph, lambda: checked.look(graph)):
-            run.add(finding)
+    found = [finding for check in CHECKS for finding in check.find(graph, store)]
+    for finding in found:
+        run.add(finding)
     if graph.is_program:
         run.answered.update(
             (graph.nodes[edge.source].real, edge.name) for edge in graph.edges if edge.target is not None
@@ -229,7 +228,8 @@ def _walk_root(
     if seen.loadable.unopenable is not None:
         why_not = "started by the kernel alone: its loader opens no file of this identification"
     why_not = why_not or distrust(path, obj.abi) or distrust(loader.real, loader.abi)
-    return Root(path, loader.path or None, len(graph.nodes), why_not is None, why_not or ""), graph
+    fits = next((finding.severity is Severity.NOTE for finding in found if finding.check == PRELINKED), None)
+    return Root(path, loader.path or None, len(graph.nodes), why_not is None, why_not or "", fits), graph
 
 
 def _settle(graph: Graph, future: "Future[Answer]", run: _Run) -> None:

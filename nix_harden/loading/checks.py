@@ -4,7 +4,6 @@ import enum
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from nix_harden.errors import HardenError, UsageError
 from nix_harden.loading.loader import AUXILIARY, DLOPEN, SEEN, Edge, Family, Graph, How, Node
@@ -12,9 +11,7 @@ from nix_harden.model import ABSENT
 from nix_harden.names import DRIVERS, LIBC, LOADERS
 from nix_harden.settings import matches
 
-if TYPE_CHECKING:
-    from nix_harden.prelinking.checked import Module
-
+PRELINKED = "prelinked"
 DRIVER_DIRECTORIES = ("/run/opengl-driver/", "/run/opengl-driver-32/")
 BUILD_DIRECTORIES = ("/build/", "/tmp/nix-build-", "/private/tmp/nix-build-", "/nix/var/nix/builds/", "/nix/build/")
 
@@ -346,6 +343,31 @@ def _dlopen(graph: Graph, _: str) -> Iterator[Finding]:
             yield _finding(graph, ("dlopen-note", severity), node, names, f"{what}: not found", alone=True)
 
 
+def _prelinked(graph: Graph, _: str) -> Iterator[Finding]:
+    """What is to be said of a program that names an audit module: nothing of one that is not this project's, unless it is not there."""
+    obj = graph.nodes[0].object
+    if not graph.is_program or not obj.filters:
+        return
+    from nix_harden.prelinking.checked import differences
+    from nix_harden.prelinking.named import named
+
+    place = ", ".join(obj.filters)
+    try:
+        if (module := named(obj)) is None:
+            return
+        differs = differences(graph, module)
+    except HardenError as error:
+        said = f"its module cannot be compared: {error}"
+        yield Finding(PRELINKED, Severity.WARNING, graph.root, place, said, graph.root)
+        return
+    for difference in differs:
+        said = f"{difference}, so that its module {place} does nothing: prelink it again"
+        yield Finding(PRELINKED, Severity.WARNING, graph.root, f"{place}: {difference}", said, graph.root)
+    if not differs:
+        said = f"its module {place} knows its names and addresses"
+        yield Finding(PRELINKED, Severity.NOTE, graph.root, place, said, graph.root)
+
+
 def _reported_apart(_: Graph, __: str) -> Iterator[Finding]:
     """What the run finds where there is no graph, or beside it."""
     return iter(())
@@ -360,26 +382,6 @@ def missing_interpreter(path: str, interpreter: str, foreign: bool) -> Finding:
     return Finding(
         "interpreter", Severity.ERROR, path, interpreter, f"its interpreter {interpreter} {what}: it cannot start", path
     )
-
-
-def prelinked(graph: Graph, look: "Callable[[], Module | None]") -> Iterator[Finding]:
-    """What is to be said of a program that names an audit module: nothing of one that is not this project's."""
-    place = graph.nodes[0].object.filters[0]
-    try:
-        module = look()
-    except HardenError as error:
-        yield Finding(
-            "prelinked", Severity.WARNING, graph.root, place, f"its module cannot be compared: {error}", graph.root
-        )
-        return
-    if module is None:
-        return
-    for difference in module.differences:
-        said = f"{difference}, so that its module {place} does nothing: prelink it again"
-        yield Finding("prelinked", Severity.WARNING, graph.root, f"{place}: {difference}", said, graph.root)
-    if not module.differences:
-        said = f"its module {place} knows its names and addresses"
-        yield Finding("prelinked", Severity.NOTE, graph.root, place, said, graph.root)
 
 
 def disagreement(graph: Graph, difference: str) -> Finding:
@@ -409,7 +411,7 @@ CHECKS = (
     Check("runpath-writable", "A search path entry into which anybody may write", Severity.ERROR, _writable),
     Check("build-directory", "A search path entry or NEEDED in a build directory", Severity.ERROR, _build_directory),
     Check("dlopen-note", "A library that a dlopen note names, and where it is found", Severity.WARNING, _dlopen),
-    Check("prelinked", "A program whose module was made for other files", Severity.WARNING, _reported_apart),
+    Check(PRELINKED, "A program whose module was made for other files", Severity.WARNING, _prelinked),
     Check("loader-disagrees", "The real loader maps other files than these rules say", Severity.ERROR, _reported_apart),
 )
 

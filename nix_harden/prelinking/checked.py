@@ -11,6 +11,7 @@ from nix_harden.freezing.freeze import closure, follow
 from nix_harden.loading.disk import DiskReader
 from nix_harden.loading.loader import Graph
 from nix_harden.prelinking import module, table
+from nix_harden.prelinking.named import Named, named
 from nix_harden.prelinking.prelink import as_prelinked, command_for, read
 from nix_harden.prelinking.prove import DIFFERS, start
 from nix_harden.prelinking.table import Use
@@ -34,33 +35,14 @@ class Checked:
         return not self.differences and self.at_work is not False
 
 
-@dataclass(frozen=True, slots=True)
-class Module:
-    """The module that a program names, and its bytes; `differences` are what is not as its table has it, a sentence each."""
+def differences(graph: Graph, module: Named) -> tuple[str, ...]:
+    """What is not as the table of a program's module has it, a sentence each, as far as no loader is needed to see it.
 
-    path: str
-    data: bytes
-    table: bytes
-    differences: tuple[str, ...]
-
-
-def look(graph: Graph) -> Module | None:
-    """Compare the table of a program's module with the files that are there, as far as no loader is needed for it.
-
-    None where the program names no module of this project, or one whose table is not whole. Raises ReadError where it is not there.
+    Raises ReadError and MalformedElf where a file of the graph cannot be read any longer.
     """
-    place = next(iter(graph.nodes[0].object.filters), "")
-    if not place:
-        return None
-    try:
-        with open(place, "rb") as file:
-            data = file.read()
-    except OSError as error:
-        raise ReadError(place, error.strerror or str(error)) from error
-    found = module.detach(data)
-    if found is None or not table.is_whole(found):
-        return None
-    return Module(place, data, found, tuple(_differences(graph, table.decode(found))))
+    if not table.is_whole(module.table):
+        return ("its table is damaged, or of another version",)
+    return tuple(_differences(graph, table.decode(module.table)))
 
 
 def _differences(graph: Graph, known: table.Known) -> Iterator[str]:
@@ -85,26 +67,28 @@ def check(program: str) -> Checked:
     with as_prelinked():
         source = follow(program)
         graph = closure(source, DiskReader())
-    if not graph.nodes[0].object.filters:
+    names = graph.nodes[0].object.filters
+    if not names:
         raise NotPrelinked(source, "it names no module", "prelink it")
     try:
-        seen = look(graph)
+        seen = named(graph.nodes[0].object)
     except ReadError as error:
         raise NotPrelinked(source, f"its module {error}", "prelink it again") from error
-    if seen is None:
-        place = graph.nodes[0].object.filters[0]
-        raise NotPrelinked(source, f"its module {place} has no whole table of this version", "prelink it again")
+    if seen is None or not table.is_whole(seen.table):
+        problem = f"its module {', '.join(names)} has no whole table of this version"
+        raise NotPrelinked(source, problem, "prelink it again")
+    differs = differences(graph, seen)
     command, why_not = command_for(graph, source)
     if why_not is not None:
-        return Checked(program, seen.path, seen.differences, None, why_not)
+        return Checked(program, seen.path, differs, None, why_not)
     with tempfile.TemporaryDirectory(prefix="nix-harden-") as scratch:
         path = os.path.join(scratch, "check.so")
         with open(path, "wb") as file:
             file.write(module.exchange(seen.data, table.with_use(seen.table, Use.PROOF)))
         status = start(command, path).status
     if status not in (0, DIFFERS):
-        return Checked(program, seen.path, seen.differences, None, f"it ended with status {status}")
-    return Checked(program, seen.path, seen.differences, status == 0, None)
+        return Checked(program, seen.path, differs, None, f"it ended with status {status}")
+    return Checked(program, seen.path, differs, status == 0, None)
 
 
 def text(done: Checked) -> Iterator[str]:

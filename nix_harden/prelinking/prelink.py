@@ -20,7 +20,7 @@ from nix_harden.files import put
 from nix_harden.fixup.write import write_copy
 from nix_harden.freezing import lift
 from nix_harden.freezing.copies import check_parent, made_directory
-from nix_harden.freezing.freeze import check_target, closure, follow, refuse_privileged
+from nix_harden.freezing.freeze import check_target, follow, refuse_privileged, startable
 from nix_harden.loading.disk import DiskReader, distrust, host_abi
 from nix_harden.loading.loader import Family, Graph, Reader
 from nix_harden.model import Edit, PathAction
@@ -70,8 +70,7 @@ def loaded(source: str, reader: Reader) -> Graph:
     """What the program at a real path loads. Raises NotPrelinked for what no table can be made for, or would be used."""
     with as_prelinked():
         refuse_privileged(source, os.stat(source))
-        graph = closure(source, reader)
-        lift.check(graph)
+        graph = startable(source, reader)
     _refuse(graph)
     return graph
 
@@ -172,7 +171,7 @@ def _refuse(graph: Graph) -> None:
         if node.object.filters:
             names = ", ".join(node.object.filters)
             problem = f"{node.path} has filter or audit tags ({names}), which change what is loaded"
-            raise NotPrelinked(graph.root, problem, "leave it as it is, or unharden it first if it is prelinked")
+            raise NotPrelinked(graph.root, problem, "leave it as it is")
         if not os.path.isabs(node.path):
             problem = f"{node.path} was found in the current directory, which is another at each start"
             raise NotPrelinked(graph.root, problem, "take the empty or relative entries out of the search paths")

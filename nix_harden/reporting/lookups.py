@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 
-from nix_harden.loading.loader import Family, Found, How, Loader, Reader, Seen, Unopened, walk
+from nix_harden.loading.loader import Family, Found, Graph, How, Loader, Reader, Seen, Unopened, walk
 from nix_harden.model import Loadable
 
 
@@ -16,6 +16,7 @@ from nix_harden.model import Loadable
 class Lookups:
     """A loader's calls of open(2) and stat(2) that fail until everything is mapped: with the names that are there, and with bare ones.
 
+    What the module of a prelinked program answers is not looked for now.
     Of another machine's loader it is not known which subdirectories it tries for its processor, so that it may look more often.
     """
 
@@ -27,9 +28,10 @@ class Lookups:
         return self.bare - self.now
 
 
-def count(root: str, loader: Loader, reader: Reader) -> Lookups:
-    """The lookups of the program or library at the real path `root`."""
-    return Lookups(*(_failing(root, loader, reader, change) for change in (_at_start, unbound)))
+def count(graph: Graph, reader: Reader, *, prelinked: bool) -> Lookups:
+    """The lookups of the program or library of a graph; `prelinked` says that it has a module, which fits."""
+    now = _answered(graph) if prelinked else _at_start
+    return Lookups(*(_failing(graph.root, graph.loader, reader, change) for change in (now, unbound)))
 
 
 def _failing(root: str, loader: Loader, reader: Reader, change: Callable[[Loadable], Loadable]) -> int:
@@ -45,6 +47,21 @@ def _failing(root: str, loader: Loader, reader: Reader, change: Callable[[Loadab
 def _at_start(loadable: Loadable) -> Loadable:
     """Without what would be opened later: a walk follows that too."""
     return replace(loadable, object=replace(loadable.object, notes=()), mentions=())
+
+
+def _answered(graph: Graph) -> Callable[[Loadable], Loadable]:
+    """With the path of what it leads to for each bare name, as `la_objsearch` of the module has it."""
+    paths = {
+        (graph.nodes[edge.source].object.path, edge.name): graph.nodes[edge.target].path
+        for edge in graph.edges
+        if edge.target is not None and "/" not in edge.name
+    }
+
+    def change(loadable: Loadable) -> Loadable:
+        wants = tuple((tag, paths.get((loadable.object.path, name), name)) for tag, name in loadable.wants)
+        return _at_start(replace(loadable, wants=wants))
+
+    return change
 
 
 def unbound(loadable: Loadable) -> Loadable:

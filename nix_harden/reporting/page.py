@@ -252,6 +252,7 @@ def _root(graph: Graph, survey: Survey, union: _Union) -> dict[str, Any]:
         "lookups_bare": lookups.bare if lookups else None,
         "observed": observed.failed,
         "observed_why_not": observed.why_not or None,
+        "prelinked": told.prelinked,
         "compared": told.compared,
         "compared_why_not": told.why_not or None,
     }

@@ -63,9 +63,10 @@ def survey(
     if not graphs and not done.roots:
         raise NotDrawn(paths[0], why_nothing(roots[0]), "say a dynamic program or library, or a directory with some")
     lookups = {}
+    prelinked = {root.path for root in done.roots if root.prelinked}
     for number, graph in enumerate(graphs):
         progress(number, len(graphs), f"lookups of {graph.root}")
-        if (each := _lookups(graph, reader)) is not None:
+        if (each := _lookups(graph, reader, prelinked=graph.root in prelinked)) is not None:
             lookups[graph.root] = each
     observed = _watched(graphs, jobs, progress) if watching else {}
     progress(0, 0, "sizes and the graph")
@@ -82,9 +83,9 @@ def survey(
     )
 
 
-def _lookups(graph: Graph, reader: Reader) -> Lookups | None:
+def _lookups(graph: Graph, reader: Reader, *, prelinked: bool) -> Lookups | None:
     """Of a program; what a library alone would look for depends on who loads it."""
-    return count(graph.root, graph.loader, reader) if graph.is_program and graph.loader.real else None
+    return count(graph, reader, prelinked=prelinked) if graph.is_program and graph.loader.real else None
 
 
 def _watched(graphs: Sequence[Graph], jobs: int, progress: Progress) -> dict[str, Observed]:

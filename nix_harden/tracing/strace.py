@@ -19,7 +19,7 @@ LINE = re.compile(r"^(\d+\.\d+) \[([0-9a-f?]+)\] (.*)$")
 CALL = re.compile(r"^(\w+)\((.*)\) += (\S+)(?: (E[A-Z0-9]+) \([^)]*\))?.*?( \(DELAYED\))?$")
 # The directory that a path is relative to, with the path that -y says of it, and the path.
 PATH = re.compile(r'^(?:(?:AT_FDCWD|\d+)(?:<((?:[^>\\]|\\.)*)>)?, )?"((?:[^"\\]|\\.)*)"')
-MAPPED = re.compile(r", \d+<((?:[^>\\]|\\.)*)>(?:\(deleted\))?, \S+$")
+MAPPED = re.compile(r"^\S+, (\d+), .*, \d+<((?:[^>\\]|\\.)*)>(?:\(deleted\))?, \S+$")
 ESCAPE = re.compile(rb"\\([0-7]{1,3}|x[0-9a-f]{2}|.)")
 NAMED = {b"n": b"\n", b"t": b"\t", b"r": b"\r", b"v": b"\v", b"f": b"\f"}
 
@@ -28,8 +28,9 @@ NAMED = {b"n": b"\n", b"t": b"\t", b"r": b"\r", b"v": b"\v", b"f": b"\f"}
 class Call:
     """One system call: when it began in seconds, and the address of the instruction that made it.
 
-    `path` is that of a lookup or exec, absolute where strace knows the directory; `file` is what an mmap maps, by the kernel's word;
-    `error` is the name of errno where the call failed; `child` is what a fork or clone made.
+    `path` is that of a lookup or exec, absolute where strace knows the directory; `file` is what an mmap maps, by the kernel's word, and
+    `span` the addresses, from and to, that it maps it at; `error` is the name of errno where the call failed; `child` is what a fork or
+    clone made.
     """
 
     at: float
@@ -40,6 +41,7 @@ class Call:
     error: str | None = None
     delayed: bool = False
     child: int | None = None
+    span: tuple[int, int] | None = None
 
     @property
     def is_failed_lookup(self) -> bool:
@@ -75,14 +77,17 @@ def _call(at: float, address: int, text: str) -> Iterator[Call]:
     if (match := CALL.match(text)) is None:
         return
     name, words, returned, error, delayed = match.groups()
-    path = file = child = None
+    path = file = child = span = None
     if name in FORKS and returned.isdecimal():
         child = int(returned)
     elif name in (*LOOKUPS, *EXECS) and (found := PATH.match(words)) and found[2]:
         path = os.path.join(unescape(found[1] or ""), unescape(found[2]))
     elif name in MAPS and (found := MAPPED.search(words)):
-        file = unescape(found[1])
-    yield Call(at, address, name, path, file, error, delayed is not None, child)
+        file = unescape(found[2])
+        if error is None:
+            start = int(returned, 16)
+            span = start, start + int(found[1])
+    yield Call(at, address, name, path, file, error, delayed is not None, child, span)
 
 
 def of_one_program(logs: Mapping[int, Log], first: int) -> tuple[Call, ...]:

@@ -25,6 +25,7 @@ from nix_harden.errors import ReadError, ToolError, UsageError
 from nix_harden.freezing.wrappers import LARGEST, interpreter, wrapped
 from nix_harden.model import Kind
 from nix_harden.names import MUSL
+from nix_harden.prelinking.named import module_of
 from nix_harden.process import start_beside
 from nix_harden.settings import matches
 from nix_harden.tracing import strace
@@ -60,12 +61,15 @@ STATISTICS = re.compile(
     re.DOTALL,
 )
 
+Span = tuple[int, int]  # addresses, from and to
+
 
 @dataclass(frozen=True, slots=True)
 class Subject:
     """A program that can be traced: what was asked for, the real path of what it becomes, and how it is started.
 
-    `chain` are the wrappers on the way, and the image last.
+    `chain` are the wrappers on the way, and the image last. `modules` are the real paths of the audit modules that this names by path,
+    whose code runs within the loader (rtld-audit(7)); `prelinked` says that it is one of this project.
     """
 
     program: str
@@ -73,6 +77,8 @@ class Subject:
     chain: tuple[str, ...]
     machine: str
     interpreter: str | None
+    modules: tuple[str, ...] = ()
+    prelinked: bool = False
 
     @property
     def image(self) -> str:
@@ -224,7 +230,8 @@ def observe_all(
     ]
     found = []
     for subject, (log, loader), spent in zip(subjects, logs, _timed(subjects), strict=True):
-        traced = Traced(subject, *split(log.calls, loader), spent, begin=log.begin, end=log.end)
+        code = code_of(loader, log.calls, subject.modules)
+        traced = Traced(subject, *split(log.calls, code), spent, begin=log.begin, end=log.end)
         asked: dict[str, Linking | Instructions | str] = {"linking": _linking(subject)}
         if count_instructions:
             is_glibc = isinstance(asked["linking"], Linking)
@@ -251,7 +258,16 @@ def subject(program: str, args: Sequence[str] = (), image: str | None = None) ->
         raise UsageError(chain[-1], "is no ELF file, and no wrapper of nixpkgs' that starts one; say an ELF program")
     if found.kind in (Kind.LIBRARY, Kind.PLUGIN):
         raise UsageError(chain[-1], "is a shared library, which is not started; say a program that uses it")
-    return Subject(os.path.abspath(path), (program, *args), chain, found.abi.machine, found.interpreter)
+    modules = tuple(os.path.realpath(name) for name in found.filters if os.path.isabs(name))
+    return Subject(
+        os.path.abspath(path),
+        (program, *args),
+        chain,
+        found.abi.machine,
+        found.interpreter,
+        modules,
+        module_of(found) is not None,
+    )
 
 
 def _chain(path: str) -> Iterator[str]:
@@ -314,19 +330,27 @@ def by_parent(calls: Iterable[strace.Call]) -> dict[str, int]:
     return dict(Counter(os.path.dirname(call.path or "") or "/" for call in failures(calls)).most_common())
 
 
+def code_of(loader: Span | None, calls: Iterable[strace.Call], modules: Sequence[str]) -> tuple[Span, ...]:
+    """Where the code of the loader lies and that of the audit modules that it maps; none without a loader."""
+    if loader is None:
+        return ()
+    return (loader, *(call.span for call in calls if call.span is not None and call.file in modules))
+
+
+def is_within(call: strace.Call, code: Sequence[Span]) -> bool:
+    return any(begin <= call.address < end for begin, end in code)
+
+
 def split(
-    calls: Sequence[strace.Call], loader: tuple[int, int] | None
+    calls: Sequence[strace.Call], code: Sequence[Span]
 ) -> tuple[tuple[strace.Call, ...], tuple[strace.Call, ...]]:
     """The calls that the loader makes until all is loaded and relocated, and those that follow.
 
-    The first call that is made from elsewhere than the loader's own code ends its work: glibc initializes libc.so.6 then, and after that
+    The first call that is made from elsewhere than `code`, which is the loader's own and its audit modules', ends its work: glibc initializes libc.so.6 then, and after that
     runs constructors, which may have it load more by dlopen. musl's code is one file with its C library, and runs constructors
     only after the program's first instruction, so that every call before that is the loader's.
     """
-    if loader is None:
-        return (), tuple(calls)
-    begin, end = loader
-    place = next((place for place, call in enumerate(calls) if not begin <= call.address < end), len(calls))
+    place = next((place for place, call in enumerate(calls) if not is_within(call, code)), len(calls))
     return tuple(calls[:place]), tuple(calls[place:])
 
 
@@ -412,11 +436,10 @@ def follow(subject: Subject, limit: float | None = None) -> Whole:
             beside.stop(LEFT)
         calls = strace.of_one_program(_read_logs(place), held.pid)
     musl = subject.interpreter is not None and matches(MUSL, os.path.basename(subject.interpreter)) is not None
-    loader = None if musl else held.loader
-    _, later = split(calls, loader)
-    begin, end = loader or (0, 0)
-    opened = tuple(call for call in later if begin <= call.address < end)
-    own = tuple(call for call in later if not begin <= call.address < end)
+    code = code_of(None if musl else held.loader, calls, subject.modules)
+    _, later = split(calls, code)
+    opened = tuple(call for call in later if is_within(call, code))
+    own = tuple(call for call in later if not is_within(call, code))
     programs = (call.path for call in own if call.name in strace.EXECS and call.error is None)
     return Whole(opened, own, not musl, tuple(path for path in programs if path is not None), status, late)
 

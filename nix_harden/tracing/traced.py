@@ -190,6 +190,9 @@ def side_by_side(
 def notes(found: Sequence[Traced]) -> Iterator[str]:
     """What could not be had, and what a figure is made of."""
     for each in found:
+        for module in each.subject.modules:
+            said = "it is prelinked: the" if each.subject.prelinked else "the"
+            yield f"{each.subject.image}: {said} calls of its audit module {module} count as the loader's"
         for field, why in each.why_not:
             yield f"{each.subject.image}: no {field}: {why}"
         if each.whole is not None:
@@ -225,6 +228,8 @@ def _program(traced: Traced) -> dict[str, Any]:
         "wrappers": list(traced.subject.chain[:-1]),
         "image": traced.subject.image,
         "interpreter": traced.subject.interpreter,
+        "audit_modules": list(traced.subject.modules),
+        "prelinked": traced.subject.prelinked,
         "libraries": list(traced.libraries),
         "failed_lookups": traced.failed_lookups,
         "failed_opens": traced.failed_opens,

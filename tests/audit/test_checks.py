@@ -340,6 +340,28 @@ def test_prelinked(store: Store) -> None:
     assert found("prelinked", store, audited) == []
 
 
+@pytest.mark.parametrize("names", ["other.so", "other.so:/nowhere/other.so"])
+def test_an_audit_module_that_is_searched_for_is_nobody_s_here(store: Store, names: str) -> None:
+    """No module of this project is named so, whatever file of that name lies in the current directory."""
+    assert found("prelinked", store, app(store, library(store.package("f")), flags=[f"-Wl,--audit,{names}"])) == []
+
+
+def test_a_module_that_is_damaged_or_gone(store: Store) -> None:
+    """Of a path in DT_AUDIT that leads to nothing, ld.so says at each start that it ignores it; whose it was nobody can know."""
+    program = prelink(store, app(store, library(store.package("f"))))
+    module = Path(f"{program}.prelink.so")
+    data = bytearray(module.read_bytes())
+    data[-20] ^= 1
+    module.write_bytes(data)
+    [damaged] = found("prelinked", store, program)
+    assert (damaged.severity, "its table is damaged" in damaged.message) == (Severity.WARNING, True)
+    module.unlink()
+    [gone] = found("prelinked", store, program)
+    assert gone.severity is Severity.WARNING
+    assert f"{module}: cannot be read: No such file or directory" in gone.message
+    assert str(module) in subprocess.run([program], capture_output=True, text=True, check=True).stderr
+
+
 def test_every_check_has_a_case() -> None:
     """No row of the table is without a test here."""
     text = Path(__file__).read_text()

@@ -19,7 +19,7 @@ def look(program: Path) -> tuple[Lookups, int]:
     graph = walked(program, reader)
     seen = watch(graph).failed
     assert seen is not None
-    return count(graph.root, graph.loader, reader), seen
+    return count(graph, reader, prelinked=False), seen
 
 
 def walked(program: Path, reader: DiskReader) -> Graph:

@@ -50,9 +50,9 @@ def test_strings_are_those_of_c() -> None:
 def test_the_first_call_from_elsewhere_ends_the_loaders_work() -> None:
     """What a constructor has it load later is not of its start."""
     calls = parse(LOG).calls
-    mine, later = split(calls, (0x7F0000000000, 0x7F0000000080))
+    mine, later = split(calls, [(0x7F0000000000, 0x7F0000000080)])
     assert (len(mine), len(later)) == (5, 2)
-    assert split(calls, None) == ((), calls)
+    assert split(calls, ()) == ((), calls)
 
 
 def test_subdirectories_for_processors_belong_to_their_directory() -> None:
