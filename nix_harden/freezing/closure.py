@@ -188,15 +188,26 @@ def _mentioned(graph: Graph, where: Mapping[int, str], reader: Reader) -> dict[i
 
 
 def _literal(graph: Graph, where: Mapping[int, str], reader: Reader) -> dict[int, list[str]]:
-    """By the places of libraries, the paths of theirs that a copied object which opens libraries holds as strings."""
+    """By the places of libraries, the paths of theirs that are strings of what opens libraries.
+
+    What such a string leads to and is not in the graph may be opened, as no copy: what it needs by path and opens in turn counts, too.
+    """
     places = {graph.nodes[index].real: index for index in where if index}
     found: dict[int, list[str]] = {}
-    for caller in where:
-        node = graph.nodes[caller]
-        for path in read_library_paths(node.real) if opens_others(node) else ():
+    objects = {node.real: node.object for node in graph.nodes}
+    waiting = [node.real for node in graph.nodes if opens_others(node)]
+    for real in waiting:
+        obj = objects[real]
+        held = read_library_paths(real) if obj.opens_libraries else filter(os.path.isabs, obj.needed)
+        for path in held:
             seen = reader.open(path)
-            if isinstance(seen, Found) and seen.real in places and path not in found.get(places[seen.real], ()):
+            if not isinstance(seen, Found):
+                continue
+            if seen.real in places and path not in found.get(places[seen.real], ()):
                 found.setdefault(places[seen.real], []).append(path)
+            if seen.real not in objects:
+                objects[seen.real] = seen.loadable.object
+                waiting.append(seen.real)
     return found
 
 
@@ -228,7 +239,7 @@ def _answers(
         if not index or not asked:
             continue
         soname = node.object.soname or next(iter((*bare, *paths)), None)
-        if opens and paths:
+        if paths and (opens or index in held):
             soname = paths[0]
             bare += [os.path.basename(path) for path in paths]
         bare += [name for name in held.get(index, ()) if "/" not in name]

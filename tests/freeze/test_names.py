@@ -89,6 +89,17 @@ def test_a_plugin_as_built_beside_a_hardened_program(store: Store) -> None:
 
 
 @BOTH
+def test_a_hardened_plugin_beside_a_program_as_built(store: Store, relative: bool) -> None:
+    """Nothing in the program's closure names the original by its path but the plugin, which is no copy."""
+    a = library(store)
+    plugin = store.package("p").plugin("p.so", function("p", 1, ["a"]), needs=[a])
+    store.harden(store.package("p"), inputs=[store.package("a")])
+    assert str(a) in names(plugin).needed
+    program = store.package("app").program("app", opens(str(plugin), "p", calls=["a"]), needs=[a])
+    copy_alone(store, bundle(store, program, relative=relative))
+
+
+@BOTH
 def test_hardened_versions_of_a_library_without_soname(store: Store, relative: bool) -> None:
     """No bare name was ever asked for: the path is the name that versions are compared with."""
     script = store.path / "versions"
@@ -140,15 +151,21 @@ def test_a_versioned_library_that_is_named_by_path_and_by_name(store: Store, rel
 
 
 @BOTH
-@pytest.mark.parametrize("caller", ["the program", "a library"])
+@pytest.mark.parametrize("caller", ["the program", "a library", "a plugin"])
 def test_a_loaded_library_is_opened_by_its_path(store: Store, relative: bool, caller: str) -> None:
-    """Nobody names it so in NEEDED: the path is a string of what opens it, and the copy bears it as its SONAME."""
+    """Nobody names it so in NEEDED: the path is a string of what opens it, and the copy bears it as its SONAME.
+
+    A plugin that is opened by its own path is no copy, and opens the same.
+    """
     a = library(store)
     source, needs = opens(str(a), "a", calls=["a"]), [a]
     if caller == "a library":
         opening = source.replace("int main(void)", "int b(void)")
         needs = [store.package("b").library("libb.so.1", opening, needs=[a])]
         source = prints("b")
+    if caller == "a plugin":
+        opening = f'#include <dlfcn.h>\nint p(void) {{ return dlopen("{a}", RTLD_NOW) != 0; }}'
+        source = opens(str(store.package("p").plugin("p.so", opening)), "p", calls=["a"])
     program = store.package("app").program("app", source, needs=needs)
     copy_alone(store, bundle(store, program, relative=relative))
 
