@@ -53,6 +53,25 @@ def test_directories_that_shrink_rpath_dropped_come_back(store: Store, it: Packa
     assert run(program).said == (0, "3\n", "")
 
 
+def test_a_directory_that_comes_back_comes_first_where_it_holds_what_is_opened(store: Store, it: Package) -> None:
+    """The name is not tried below any other directory before; what the others hold is found where it was."""
+    a, other = store.package("liba"), store.package("other")
+    liba = a.library("liba.so.1", function("a", 1))
+    a.library("libplug.so.1", function("plug", 3))
+    needs = [liba, other.library("libother.so.1", function("other", 2))]
+    store.harden(a)
+    program = it.program("app", opens("libplug.so.1", "plug", calls=["a", "other"]), needs=needs)
+    patchelf("--shrink-rpath", program)
+    before = names(program).runpath
+    assert before == f"{other.lib}:{store.libc}"
+    store.harden(it, inputs=[a, other])
+    assert names(program).runpath == f"{a.lib}:{before}"
+    ran = run(program)
+    assert ran.said == (0, "3\n", "")
+    tried = [path for path in ran.misses if path.endswith("/libplug.so.1")]
+    assert [path for path in tried if not path.startswith(f"{a.lib}/")] == []
+
+
 def test_a_library_that_calls_dlopen_keeps_its_runpath_as_well(store: Store, it: Package) -> None:
     plug = store.package("plug")
     plug.library("libplug.so.1", function("plug", 3))
