@@ -50,6 +50,22 @@ let
     );
 in
 rec {
+  # What makes bin/app a wrapper, as makeShellWrapper does, and gives it an output more that names it.
+  withWrapper = {
+    outputs = [
+      "out"
+      "man"
+    ];
+    meta.mainProgram = "app";
+    postFixup = ''
+      mkdir -p $man/share/man/man1
+      echo "$out/bin/app" > $man/share/man/man1/app.1
+      mv $out/bin/app $out/bin/.app-wrapped
+      printf '#! %s -e\nexport GREETING=%q\nexec -a "$0" "%s"  "$@"\n' "$SHELL" "hello from $out" "$out/bin/.app-wrapped" > $out/bin/app
+      chmod +x $out/bin/app
+    '';
+  };
+
   # lib${name}.so.1 with one function, which adds one to what those of its needs answer.
   library =
     {

@@ -7,6 +7,7 @@
   wide,
   chain,
   supportIn,
+  withWrapper,
   moduleOf,
   expect,
   fails,
@@ -16,21 +17,7 @@ let
   inherit (wide) libwide;
   plain = wide.programOf { };
   prelinked = harden.prelink plain;
-  wrapped = wide.programOf {
-    outputs = [
-      "out"
-      "man"
-    ];
-    meta.mainProgram = "app";
-    # as makeShellWrapper does
-    postFixup = ''
-      mkdir -p $man/share/man/man1
-      echo "$out/bin/app" > $man/share/man/man1/app.1
-      mv $out/bin/app $out/bin/.app-wrapped
-      printf '#! %s -e\nexport GREETING=%q\nexec -a "$0" "%s"  "$@"\n' "$SHELL" "hello from $out" "$out/bin/.app-wrapped" > $out/bin/app
-      chmod +x $out/bin/app
-    '';
-  };
+  wrapped = wide.programOf withWrapper;
   prelinkedWrapped = harden.prelink wrapped;
   overlay = final: _: { app = (supportIn final).wide.programOf { }; };
   set = (pkgs.extend overlay).extend (harden.prelinkPackages [ "app" ]);

@@ -8,6 +8,7 @@
   chainOverlay,
   program,
   library,
+  withWrapper,
   expect,
   fails,
   same,
@@ -18,21 +19,7 @@ let
   wrapped = program {
     name = "app";
     needs = [ libb ];
-    attributes = {
-      outputs = [
-        "out"
-        "man"
-      ];
-      meta.mainProgram = "app";
-      # as makeShellWrapper does
-      postFixup = ''
-        mkdir -p $man/share/man/man1
-        echo "$out/bin/app" > $man/share/man/man1/app.1
-        mv $out/bin/app $out/bin/.app-wrapped
-        printf '#! %s -e\nexport GREETING=%q\nexec -a "$0" "%s"  "$@"\n' "$SHELL" "hello from $out" "$out/bin/.app-wrapped" > $out/bin/app
-        chmod +x $out/bin/app
-      '';
-    };
+    attributes = withWrapper;
   };
   frozenWrapped = harden.freezePrograms wrapped [ "bin/app" ];
   set = (pkgs.extend chainOverlay).extend (harden.freezePackages [ "app" ]);
