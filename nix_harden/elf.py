@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from nix_harden import image as elf
 from nix_harden.errors import MalformedElf, ReadError
+from nix_harden.files import contents
 from nix_harden.image import Broken, Dynamic, Image
 from nix_harden.model import DlopenNote, Field, Kind, Loadable, Object, StringTable, Use, Write
+from nix_harden.names import DISPATCHERS
 
 if TYPE_CHECKING:
     from nix_harden.loading.symbols import Symbols
@@ -169,6 +171,12 @@ def read_table(path: str) -> StringTable | None:
 def read_library_paths(path: str) -> tuple[str, ...]:
     """Every string in the file at `path` that reads like the absolute path of a shared library; raises as `read_object`."""
     return _with_image(path, Image.library_paths) or ()
+
+
+def is_dispatcher(name: str, path: str) -> bool:
+    """Whether the file of a driver's name is what looks for drivers: known by a string that it holds, never by name alone."""
+    mark = DISPATCHERS.get(name)
+    return mark is not None and contents(path).find(mark) >= 0
 
 
 def read_contents(path: str) -> Contents | None:

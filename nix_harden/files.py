@@ -1,5 +1,6 @@
-"""Write what a command makes for people: whole or not at all."""
+"""Whole files: what a command makes for people, which is written as one or not at all, and the bytes of what is there."""
 
+import mmap
 import os
 import stat
 import tempfile
@@ -48,3 +49,20 @@ def _mode(target: str) -> int:
         mask = os.umask(0)
         os.umask(mask)
         return 0o666 & ~mask
+
+
+def contents(path: str) -> bytes | mmap.mmap:
+    """The bytes of a regular file, not read into memory; none where it is not regular or not ours to read."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError:
+        return b""
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode) or not status.st_size:
+            return b""
+        return mmap.mmap(descriptor, 0, prot=mmap.PROT_READ)
+    except OSError:
+        return b""
+    finally:
+        os.close(descriptor)

@@ -3,16 +3,16 @@
 import glob
 import mmap
 import os
-import stat
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from nix_harden.elf import read_mentions, read_table, read_wants
+from nix_harden.elf import is_dispatcher, read_mentions, read_table, read_wants
 from nix_harden.errors import HardenError, MalformedElf, ReadError
+from nix_harden.files import contents
 from nix_harden.fixup.place import place
 from nix_harden.model import ABSENT, COPY, Abi, Candidate, Edit, File, Kind, Loadable, Object, Output, Tried
-from nix_harden.names import DISPATCHERS, LOADERS
+from nix_harden.names import LOADERS
 from nix_harden.search import LIB_TOKEN, TOKEN, expand, own_text
 from nix_harden.settings import Settings
 
@@ -222,7 +222,7 @@ class Catalog:
             found.abi,
             found.soname,
             stub=self._is_stub(path, real, found),
-            dispatcher=_is_dispatcher(os.path.basename(path), real),
+            dispatcher=is_dispatcher(os.path.basename(path), real),
         )
 
     def link_directories(self, path: str) -> tuple[str, ...]:
@@ -404,29 +404,6 @@ def _references(outputs: Sequence[Output]) -> dict[str, set[str]]:
                 name for name, part in hashes.items() if name != output.name and text.find(part) >= 0
             }
     return found
-
-
-def contents(path: str) -> bytes | mmap.mmap:
-    """The bytes of a regular file, not read into memory; none where it is not regular or not ours to read."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    except OSError:
-        return b""
-    try:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode) or not status.st_size:
-            return b""
-        return mmap.mmap(descriptor, 0, prot=mmap.PROT_READ)
-    except OSError:
-        return b""
-    finally:
-        os.close(descriptor)
-
-
-def _is_dispatcher(name: str, real: str) -> bool:
-    """Whether the file of a driver's name is what looks for drivers: known by a string that it holds, never by name alone."""
-    mark = DISPATCHERS.get(name)
-    return mark is not None and contents(real).find(mark) >= 0
 
 
 def _legacy_names(abi: Abi) -> frozenset[str]:

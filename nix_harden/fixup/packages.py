@@ -6,7 +6,8 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from nix_harden.elf import read_object
 from nix_harden.errors import HardenError, ReadError, UsageError
-from nix_harden.fixup.catalog import contents, walk
+from nix_harden.files import contents
+from nix_harden.fixup.catalog import walk
 from nix_harden.model import Output
 from nix_harden.progress import Progress
 from nix_harden.search import expand, own_text

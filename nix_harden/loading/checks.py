@@ -5,6 +5,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from nix_harden.elf import is_dispatcher
 from nix_harden.errors import HardenError, UsageError
 from nix_harden.loading.loader import AUXILIARY, DLOPEN, SEEN, Edge, Family, Graph, How, Node
 from nix_harden.model import ABSENT
@@ -97,6 +98,13 @@ def _overridable(graph: Graph, edge: Edge, store: str) -> bool:
     return False
 
 
+def _driver(graph: Graph, edge: Edge, _: str) -> bool:
+    """A dispatcher that the object's own search finds is no driver, as for the hook."""
+    own = edge.target is not None and edge.how in (How.RUNPATH, How.RPATH)
+    dispatcher = own and is_dispatcher(edge.name, edge.path or "")
+    return _named(DRIVERS, edge.name) and not dispatcher
+
+
 def _variant(graph: Graph, edge: Edge, _: str) -> bool:
     return edge.path is not None and any(
         os.path.dirname(edge.path).endswith("/" + variant) for variant in graph.loader.variants
@@ -114,7 +122,7 @@ REASONS = (
         "driver library",
         "the system's own driver takes its place",
         Severity.NOTE,
-        lambda graph, edge, _: _named(DRIVERS, edge.name),
+        _driver,
     ),
     Reason(
         "C library",

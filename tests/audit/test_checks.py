@@ -46,6 +46,16 @@ def test_bare_name_that_may_be_overridden(store: Store) -> None:
     assert reasons == {"libf.so.1": "may be overridden", "libc.so.6": "may be overridden"}
 
 
+@pytest.mark.parametrize("mark", ["__glDispatchInit", "of a driver"])
+def test_bare_name_of_a_dispatcher(store: Store, mark: str) -> None:
+    """What looks for drivers itself is bound as any library; a driver of that name stays the system's to exchange."""
+    source = function("gl", 1) + f'const char *mark(void) {{ return "{mark}"; }}'
+    lib = store.package("gl").library("libGL.so.1", source)
+    [bare] = [each for each in found("bare-name", store, app(store, lib, calls="gl")) if each.subject == "libGL.so.1"]
+    driver = (Severity.NOTE, "driver library")
+    assert (bare.severity, bare.reason) == (driver if mark == "of a driver" else (Severity.WARNING, "not bound"))
+
+
 def test_bare_name_of_a_loaded_library(store: Store) -> None:
     """A bare name that the SONAME of a loaded library answers is told apart: another program would search for it."""
     lib = library(store.package("f"))
