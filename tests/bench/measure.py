@@ -18,11 +18,11 @@ PSS = "Pss:"
 
 @dataclass(frozen=True)
 class Program:
-    """A program: what it is run with to end at once, and with what it waits for a byte on its standard input."""
+    """A program: what it is run with to end at once, and with what it waits for a byte on its standard input, if with anything."""
 
     path: Path
     ends: Sequence[str]
-    waits: Sequence[str]
+    waits: Sequence[str] | None
 
     @property
     def loader(self) -> Path:
@@ -44,22 +44,26 @@ class Start:
 class Fixed:
     """What does not vary: of one start its mmaps and the loader's failing opens; of the closure its segments and bytes.
 
-    `resident` is the sum of the proportional set sizes of so many copies at once, in bytes.
+    `resident` is the sum of the proportional set sizes of so many copies at once, in bytes; None of a program that does not wait.
     """
 
     mmaps: int
     opens: int
     segments: int
     size: int
-    resident: int
+    resident: int | None
 
 
-def start(program: Program) -> Start:
-    """Run to the end, from posix_spawn(3), which copies no page tables, to wait4(2)."""
+def start(program: Program, *, binds_now: bool = False) -> Start:
+    """Run to the end, from posix_spawn(3), which copies no page tables, to wait4(2).
+
+    With `binds_now` every symbol is bound at the start, as in programs linked with `-z now`, which are all of nixpkgs'.
+    """
     null = [(os.POSIX_SPAWN_OPEN, each, os.devnull, os.O_RDWR, 0) for each in (0, 1, 2)]
     argv = [str(program.path), *program.ends]
+    environ = {"LC_ALL": "C"} | ({"LD_BIND_NOW": "1"} if binds_now else {})
     begin = time.perf_counter()
-    process = os.posix_spawn(program.path, argv, {"LC_ALL": "C"}, file_actions=null)
+    process = os.posix_spawn(program.path, argv, environ, file_actions=null)
     _, status, usage = os.wait4(process, 0)
     seconds = time.perf_counter() - begin
     assert status == 0, f"{argv} ended with {os.waitstatus_to_exitcode(status)}"
@@ -73,7 +77,7 @@ def fixed(program: Program, copies: int) -> Fixed:
         failing_opens(program.loader, program.path),
         sum(segments(path) for path in files),
         sum(os.stat(path).st_size for path in files),
-        _resident(program, copies),
+        None if program.waits is None else _resident(program.path, program.waits, copies),
     )
 
 
@@ -105,10 +109,10 @@ def _mmaps(program: Program) -> int:
     return sum(line.startswith(b"mmap(") for line in done.stderr.splitlines())
 
 
-def _resident(program: Program, copies: int) -> int:
+def _resident(path: Path, waits: Sequence[str], copies: int) -> int:
     processes = [
         subprocess.Popen(
-            [program.path, *program.waits],
+            [path, *waits],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -118,7 +122,7 @@ def _resident(program: Program, copies: int) -> int:
     ]
     try:
         _settle([process.pid for process in processes])
-        assert all(process.poll() is None for process in processes), f"{program.path} does not wait"
+        assert all(process.poll() is None for process in processes), f"{path} does not wait"
         return sum(_proportional(process.pid) for process in processes)
     finally:
         for process in processes:

@@ -80,12 +80,12 @@ def synthetic(top: Path, template: Path, count: int) -> Mapping[Way, Bound]:
 
 @dataclass(frozen=True)
 class Real:
-    """A Debian program: its package, its path there, and what it is run with."""
+    """A Debian program: its package, its path there, and what it is run with, as `Program` has it."""
 
     package: str
     path: str
     ends: Sequence[str]
-    waits: Sequence[str]
+    waits: Sequence[str] | None
 
 
 REAL = {
@@ -97,6 +97,7 @@ REAL = {
     ),
     "inkscape": Real("inkscape", "bin/inkscape", ("--version",), ("--pipe", "--export-filename=/dev/null")),
     "convert": Real("imagemagick-6.q16", "bin/convert-im6.q16", ("-version",), ("-", "null:")),
+    "wireshark": Real("wireshark-qt", "bin/wireshark", ("--version",), None),  # of Qt, of which it needs no display then
     "git": Real("git", "bin/git", ("--version",), ("hash-object", "--stdin")),
 }
 
