@@ -37,7 +37,7 @@ IN_NAME = (b"_", b"-", b"+", b".", b"/")
 
 ET_EXEC, ET_DYN = 2, 3
 PT_LOAD, PT_DYNAMIC, PT_INTERP, PT_NOTE = 1, 2, 3, 4
-PF_X = 1
+SHF_EXECINSTR = 4
 SHT_NULL, SHT_STRTAB, SHT_NOBITS, SHT_DYNSYM = 0, 3, 8, 11
 MACHINES = {  # e_machine, as <elf.h> names it
     2: "EM_SPARC",
@@ -99,7 +99,7 @@ class Layout:
         struct.Struct
     )  # e_type, e_machine, e_phoff, e_shoff, e_ehsize, e_phentsize, e_phnum, e_shentsize, e_shnum, e_shstrndx
     segment: struct.Struct
-    section: struct.Struct  # sh_name, sh_type, sh_addr, sh_offset, sh_size, sh_link
+    section: struct.Struct  # sh_name, sh_type, sh_flags, sh_addr, sh_offset, sh_size, sh_link
     tag: struct.Struct
     symbol: int  # bytes an entry; st_name is its first word
     need: struct.Struct  # vn_cnt, vn_file, vn_aux, vn_next
@@ -113,7 +113,7 @@ def _layout(bits: int, order: str) -> Layout:
     return Layout(
         struct.Struct(order + ("HH12xQQ4xHHHHHH" if wide else "HH8xII4xHHHHHH")),
         struct.Struct(order + ("IIQQ8xQQQ" if wide else "III4xIIII")),
-        struct.Struct(order + ("II8xQQQI20x" if wide else "II4xIIII12x")),
+        struct.Struct(order + ("IIQQQQI20x" if wide else "IIIIIII12x")),
         struct.Struct(order + ("QQ" if wide else "II")),
         24 if wide else 16,
         struct.Struct(order + "2xHIII"),
@@ -138,18 +138,14 @@ class Segment:
     align: int
     memory: int
 
-    @property
-    def is_code(self) -> bool:
-        """Whether it holds instructions alone; a linker that puts everything else in with them begins with the file header."""
-        return bool(self.flags & PF_X) and self.offset > 0
-
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """A section header: sh_name, sh_type, sh_addr, sh_offset, sh_size and sh_link."""
+    """A section header: sh_name, sh_type, sh_flags, sh_addr, sh_offset, sh_size and sh_link."""
 
     name: int
     type: int
+    flags: int
     address: int
     offset: int
     size: int
@@ -293,18 +289,28 @@ class Image:
 
     def _data(self) -> Iterator[tuple[int, int]]:
         """Where the loaded data lie in the file, without the dynamic string table: a name there is that of a tag, a symbol or a version,
-        or of none any more, and no string that code gives to a call."""
-        names = range(0)
+        or of none any more, and no string that code gives to a call. Instructions are left out where sections say which they are; linkers
+        and patchelf put data into their segment, too.
+        """
+        apart = [
+            (section.offset, section.offset + section.size)
+            for section in self.sections
+            if section.flags & SHF_EXECINSTR and section.type != SHT_NOBITS
+        ]
         if self.dynamic is not None and self.dynamic.strings:
-            names = range(self.dynamic.strings_offset, self.dynamic.strings_offset + len(self.dynamic.strings))
+            apart.append((self.dynamic.strings_offset, self.dynamic.strings_offset + len(self.dynamic.strings)))
+        apart.sort()
         for segment in self.segments:
-            if segment.type != PT_LOAD or segment.is_code:
+            if segment.type != PT_LOAD:
                 continue
             start, end = min(segment.offset, self.size), min(segment.offset + segment.size, self.size)
-            if start <= names.start < end:
-                yield start, names.start
-                start = min(names.stop, end)
-            yield start, end
+            for first, last in apart:
+                if start < last and first < end:
+                    if start < first:
+                        yield start, first
+                    start = min(last, end)
+            if start < end:
+                yield start, end
 
     @functools.cached_property
     def dynamic(self) -> "Dynamic | None":

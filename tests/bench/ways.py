@@ -97,7 +97,9 @@ REAL = {
     ),
     "inkscape": Real("inkscape", "bin/inkscape", ("--version",), ("--pipe", "--export-filename=/dev/null")),
     "convert": Real("imagemagick-6.q16", "bin/convert-im6.q16", ("-version",), ("-", "null:")),
-    "wireshark": Real("wireshark-qt", "bin/wireshark", ("--version",), None),  # of Qt, of which it needs no display then
+    "wireshark": Real(
+        "wireshark-qt", "bin/wireshark", ("--version",), None
+    ),  # of Qt, of which it needs no display then
     "git": Real("git", "bin/git", ("--version",), ("hash-object", "--stdin")),
 }
 

@@ -112,6 +112,25 @@ def test_dlmopen_counts_as_dlopen(store: Store, it: Package) -> None:
     assert sorted(run(program).mapped) == sorted(before.mapped)
 
 
+@pytest.mark.parametrize("headers", [True, False], ids=["", "without section headers"])
+@pytest.mark.parametrize(
+    "flags", [[], ["-Wl,-z,noseparate-code"], ["-fuse-ld=gold"], ["-fuse-ld=lld"]], ids=lambda it: "".join(it[-1:])
+)
+def test_names_to_open_are_seen_wherever_a_linker_or_patchelf_puts_them(
+    store: Store, it: Package, flags: list[str], headers: bool
+) -> None:
+    """Beside the code, too: patchelf parts its segment from the headers."""
+    program = it.program("app", opens("libplug.so.1", "plug"), flags=[*flags, "-no-pie", "-fno-pie"])
+    assert "libplug.so.1" in read_mentions(str(program))
+    patchelf("--set-rpath", f"{store.libc}:{'/long' * 100}", program)
+    if not headers:
+        data = bytearray(program.read_bytes())
+        data[40:48] = bytes(8)  # e_shoff
+        data[58:64] = bytes(6)  # e_shentsize, e_shnum, e_shstrndx
+        program.write_bytes(data)
+    assert "libplug.so.1" in read_mentions(str(program))
+
+
 def test_a_symbol_that_is_only_named_like_dlopen_is_no_call(store: Store, it: Package) -> None:
     it.library("liba.so.1", "int my_dlopen(void) { return 1; } int dlopen_not(void) { return 2; }", rpath=[store.libc])
     store.harden(it)
