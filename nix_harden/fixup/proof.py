@@ -8,11 +8,12 @@ constructors, which glibc and musl work out from it and from these edges alone.
 """
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 from nix_harden.errors import SeveralErrors, WouldBreak
+from nix_harden.fixup.ambiguity import Change, ambiguous
 from nix_harden.fixup.catalog import Catalog
 from nix_harden.fixup.policy import NOT_LOADED
 from nix_harden.fixup.resolve import own_search
@@ -149,6 +150,10 @@ class _Edited:
             if isinstance(seen, Found):
                 self._files[seen.identity] = _edited(seen.loadable, edit)
 
+    @property
+    def edited(self) -> Collection[tuple[int, int]]:
+        return self._files.keys()
+
     def open(self, path: str) -> Seen:
         seen = self.reader.open(path)
         if isinstance(seen, Found) and (loadable := self._files.get(seen.identity)) is not None:
@@ -183,11 +188,7 @@ class _Walks:
             return
         reader = _Edited(self.reader, plan.edits)
         changes = _Changes(plan, self.originals)
-        roots = [each for each in plan.decisions if each.skipped is None or each.skipped.why not in NOT_LOADED]
-        for decision in sorted(roots, key=lambda each: each.file.object.kind is not Kind.PROGRAM):
-            obj = decision.file.object
-            if obj.kind is Kind.PROGRAM and obj.interpreter is None:
-                continue
+        for obj in self._roots(plan, reader):
             before = self._walked(obj)
             if before is None or before.refusal is not None:
                 continue
@@ -195,6 +196,23 @@ class _Walks:
             assert after is not None
             yield from self._compare(before, after, changes)
             yield from self._compare_opened(before, after, changes, reader)
+
+    def _roots(self, plan: Plan, reader: "_Edited") -> Iterator[Object]:
+        """The objects of the outputs for which it may matter what is loaded, programs first."""
+        by_loader: dict[tuple[object, ...], list[Object]] = {}
+        for decision in plan.decisions:
+            obj = decision.file.object
+            if decision.skipped is not None and decision.skipped.why in NOT_LOADED:
+                continue
+            if obj.kind is not Kind.PROGRAM or obj.interpreter is not None:
+                loader = self._loader(obj)
+                by_loader.setdefault((loader.path, loader.abi, loader.family, loader.lib), []).append(obj)
+        found = []
+        for objects in by_loader.values():
+            change = Change(self.reader, reader, reader.edited, lambda obj: _opens(obj, self.catalog))
+            unclear = ambiguous([obj.path for obj in objects], self._loader(objects[0]), change)
+            found += [obj for obj in objects if obj.path in unclear]
+        yield from sorted(found, key=lambda obj: obj.kind is not Kind.PROGRAM)
 
     def _walked(self, obj: Object) -> Graph | None:
         if obj.path not in self._before:
