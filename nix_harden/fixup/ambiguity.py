@@ -43,19 +43,30 @@ class _File:
 
 
 class _Alone:
-    """A file system in which one object has names, and no other; none has notes on what it opens."""
+    """A file system in which one object has names, that at `path`, and no other; none has notes on what it opens."""
 
-    def __init__(self, reader: Reader, path: str) -> None:
-        self._reader, self._path = reader, path
+    def __init__(self, reader: Reader) -> None:
+        self._reader = reader
+        self._nameless: dict[str, Seen] = {}
+        self.path = ""
 
     def open(self, path: str) -> Seen:
+        if path != self.path:
+            if path not in self._nameless:
+                self._nameless[path] = self._bare(path)
+            return self._nameless[path]
         seen = self._reader.open(path)
         if not isinstance(seen, Found):
             return seen
-        obj, wants = replace(seen.loadable.object, notes=()), seen.loadable.wants
-        if path != self._path:
-            obj, wants = replace(obj, runpath=None, rpath=None, version_files=()), ()
-        return replace(seen, loadable=replace(seen.loadable, object=obj, wants=wants, mentions=()))
+        obj = replace(seen.loadable.object, notes=())
+        return replace(seen, loadable=replace(seen.loadable, object=obj, mentions=()))
+
+    def _bare(self, path: str) -> Seen:
+        seen = self._reader.open(path)
+        if not isinstance(seen, Found):
+            return seen
+        obj = replace(seen.loadable.object, runpath=None, rpath=None, version_files=(), notes=())
+        return replace(seen, loadable=replace(seen.loadable, object=obj, wants=(), mentions=()))
 
     def is_directory(self, path: str) -> bool:
         return self._reader.is_directory(path)
@@ -80,19 +91,28 @@ def ambiguous(roots: Iterable[str], loader: Loader, change: Change) -> frozenset
     if loader.family is not Family.GLIBC:
         return roots
     files = _reach(roots, loader, change)
-    waiting = list(_unclear(files, change))
-    unclear = set(waiting)
-    for identity in waiting:
-        more = files[identity].above - unclear
-        unclear |= more
-        waiting += more
+    unclear = _above(files, _unclear(files))
+    for asker, lost in _asks(files, change):
+        unclear |= _above(files, [asker]) & _above(files, lost)
     clear = {file.path for identity, file in files.items() if identity not in unclear}
     return roots - clear
+
+
+def _above(files: Mapping[File, _File], some: Iterable[File]) -> set[File]:
+    """Those files, and all that reach one of them."""
+    waiting = list(some)
+    found = set(waiting)
+    for identity in waiting:
+        more = files[identity].above - found
+        found |= more
+        waiting += more
+    return found
 
 
 def _reach(roots: Iterable[str], loader: Loader, change: Change) -> dict[File, _File]:
     """All files in reach of the roots by the objects' own searches, the roots by their own paths."""
     files: dict[File, _File] = {}
+    before, after = _Alone(change.before), _Alone(change.after)
     waiting = sorted(roots)
     for path in waiting:
         seen = change.before.open(path)
@@ -103,14 +123,14 @@ def _reach(roots: Iterable[str], loader: Loader, change: Change) -> dict[File, _
         file.origins.add(os.path.dirname(path))
         file.reals.add(seen.real)
         if not known:
-            file.before = _own(path, loader, change.before)
+            file.before = _own(path, loader, before)
             waiting += [path for _, _, path in file.before.names] if file.before else []
     for identity, file in files.items():
         if file.before is None:
             continue
         near = {target for _, target, _ in file.before.names}
         is_changed = identity in change.edited or not near.isdisjoint(change.edited)
-        file.after = _own(file.path, loader, change.after) if is_changed else file.before
+        file.after = _own(file.path, loader, after) if is_changed else file.before
         for target in near:
             files[target].above.add(identity)
         for _, target, path in file.after.names if file.after else ():
@@ -119,10 +139,11 @@ def _reach(roots: Iterable[str], loader: Loader, change: Change) -> dict[File, _
     return files
 
 
-def _own(path: str, loader: Loader, reader: Reader) -> _Own | None:
+def _own(path: str, loader: Loader, reader: _Alone) -> _Own | None:
     """What the names of the object that is opened by a path mean by its own search alone; None where that does not say it all."""
+    reader.path = path
     seen = reader.open(path)
-    graph = walk(path, loader, _Alone(reader, path))
+    graph = walk(path, loader, reader)
     if not isinstance(seen, Found) or graph is None or graph.refusal is not None or graph.unmatched:
         return None
     obj = seen.loadable.object
@@ -140,11 +161,10 @@ def _own(path: str, loader: Loader, reader: Reader) -> _Own | None:
     return _Own(seen.loadable, tuple(names))
 
 
-def _unclear(files: Mapping[File, _File], change: Change) -> Iterator[File]:
+def _unclear(files: Mapping[File, _File]) -> Iterator[File]:
     """The files whose names may mean another file after than before, or none, by what is loaded."""
     answers: dict[str, set[File]] = {}
     askers: dict[str, set[File]] = {}
-    gone: set[str] = set()
     for identity, file in files.items():
         was, now = file.before, file.after
         if was is None or now is None or _targets(was) != _targets(now):
@@ -158,23 +178,28 @@ def _unclear(files: Mapping[File, _File], change: Change) -> Iterator[File]:
             for name, target in (*((name, target) for name, target, _ in own.names), *borne):
                 answers.setdefault(name, set()).add(target)
                 askers.setdefault(name, set()).add(identity)
-        # names under which a file is found no more once it is loaded
-        gone |= {
-            old
-            for (old, target, _), (new, _, _) in zip(was.names, now.names, strict=True)
-            if old != new and _soname(files[target].after) != old
-        }
-        if (old := _soname(was)) is not None and old != _soname(now):
-            gone.add(old)
     for name, targets in answers.items():
         if len(targets) > 1:
             yield from askers[name]
+
+
+def _asks(files: Mapping[File, _File], change: Change) -> Iterator[tuple[File, set[File]]]:
+    """The files that ask, or may ask later, by a name under which others are found no more once they are loaded, and these others."""
+    gone: dict[str, set[File]] = {}
+    for identity, file in files.items():
+        was, now = file.before, file.after
+        if was is None or now is None:
+            continue
+        for (old, target, _), (new, _, _) in zip(was.names, now.names, strict=False):
+            if old != new and _soname(files[target].after) != old:
+                gone.setdefault(old, set()).add(target)
+        if (soname := _soname(was)) is not None and soname != _soname(now):
+            gone.setdefault(soname, set()).add(identity)
     for identity, file in files.items() if gone else ():
-        if file.after is not None and not (
-            gone.isdisjoint(name for name, _, _ in file.after.names)
-            and gone.isdisjoint(change.opens(file.after.loadable.object))
-        ):
-            yield identity
+        if file.after is not None:
+            names = {name for name, _, _ in file.after.names}.union(change.opens(file.after.loadable.object))
+            for name in gone.keys() & names:
+                yield identity, gone[name]
 
 
 def _targets(own: _Own) -> list[File]:
