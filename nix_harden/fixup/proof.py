@@ -2,9 +2,9 @@
 
 What an object names is often answered by what another one has loaded: by its SONAME, or by a name under which it was asked for
 (elf/dl-load.c, `_dl_map_object`). Whether a plan takes such an answer away shows in no object alone. So each file of the outputs is a
-root, and each for which it may matter (`ambiguity`) is walked twice (`loading.loader`); the names of each object that is loaded have to lead to the same files both times, none may
-be lost, and on glibc none may be searched for that was answered before. Then the order of loading is the same, and with it that of
-constructors, which glibc and musl work out from it and from these edges alone.
+root, and each for which it may matter (`ambiguity`) is walked twice (`loading.loader`); the names of each object that is loaded have to
+lead to the same files both times, none may be lost, and on glibc none may be searched for that was answered before. Then the order of
+loading is the same, and with it that of constructors, which glibc and musl work out from it and from these edges alone.
 """
 
 import os
