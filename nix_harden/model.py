@@ -138,6 +138,8 @@ class Candidate:
     dispatcher: bool = False
 
 
+# Where a name was found, of what the object itself does not say.
+INPUTS, ELSEWHERE_IN_INPUTS = "the inputs", "the inputs, outside of their lib directories"
 ABSENT = "not there"
 # Begins the name of every copy that is written aside, so that one which a kill leaves behind is known for what it is.
 COPY = ".nix-harden-"

@@ -1,5 +1,6 @@
 """What lies on disk: the files of the outputs, the libraries of the inputs, and the file behind a candidate's path."""
 
+import contextlib
 import glob
 import mmap
 import os
@@ -123,6 +124,7 @@ class Catalog:
         self._interpreters: dict[Abi, str] = {}
         self._variants: dict[tuple[str, str], tuple[str, ...]] = {}
         self._input_places: tuple[str, ...] | None = None
+        self._input_entries: dict[str, list[str]] | None = None
         self._lib_tokens: dict[str, str] = {"": ""}
         self._input_loaders: dict[Abi, str] = {}
         self._mentions: dict[str, tuple[str, ...]] = {}
@@ -284,6 +286,26 @@ class Catalog:
     def input_paths(self, name: str) -> tuple[str, ...]:
         """`name` in each lib directory of the inputs' closure: the inputs, what they propagate, what their libraries name."""
         return tuple(os.path.join(place, name) for place in self._input_directories())
+
+    def input_paths_elsewhere(self, name: str, abi: Abi) -> tuple[str, ...]:
+        """Every entry of the inputs' closure that bears `name`, in byte order, but for those of lib directories and of builds for some processors."""
+        if self._input_entries is None:
+            self._input_entries = {}
+            packages = {
+                self._store_path(each) for each in (*self._input_directories(), *map(self.real, self.settings.inputs))
+            }
+            for package in sorted(packages - {""}, key=os.fsencode):
+                with contextlib.suppress(ReadError):  # which is nobody's to read here
+                    for path, _ in walk(package):
+                        if ".so" in path:
+                            self._input_entries.setdefault(os.path.basename(path), []).append(path)
+        return tuple(path for path in self._input_entries.get(name, ()) if not self.is_variant(path, abi))
+
+    def _store_path(self, path: str) -> str:
+        """The store path that holds a path, "" for one outside of the store."""
+        if not self.settings.in_store(path):
+            return ""
+        return os.path.join(self.settings.store, path.removeprefix(self.settings.store + "/").partition("/")[0])
 
     def _input_directories(self) -> tuple[str, ...]:
         if self._input_places is None:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from nix_harden.model import ABSENT, File, Kind, Object, Resolution
+from nix_harden.model import ABSENT, ELSEWHERE_IN_INPUTS, INPUTS, File, Kind, Object, Resolution
 from nix_harden.names import ALLOCATORS, BLAS, DRIVERS, LIBC, LOADERS, RUNTIMES
 from nix_harden.search import NUKED, own_text
 from nix_harden.settings import Settings, matches
@@ -276,7 +276,9 @@ NEEDED_RULES: tuple[Rule[NeededCase], ...] = (
     Rule(
         "reference removed",
         "the build overwrote a hash in the search path, so as not to refer to what lies there; a bound name would",
-        lambda case, _: _when(case.resolution.how == "the inputs" and bool(NUKED.search(own_text(case.object)[0]))),
+        lambda case, _: _when(
+            case.resolution.how in (INPUTS, ELSEWHERE_IN_INPUTS) and bool(NUKED.search(own_text(case.object)[0]))
+        ),
     ),
     Rule(
         "may be overridden",

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from nix_harden.fixup.catalog import Catalog
-from nix_harden.model import Candidate, File, Object, Resolution, Tried
+from nix_harden.model import ELSEWHERE_IN_INPUTS, INPUTS, Candidate, File, Object, Resolution, Tried
 from nix_harden.names import LIBC
 from nix_harden.search import Place, expand, is_pure, own_text, places, platforms
 from nix_harden.settings import Settings, matches
@@ -17,7 +17,8 @@ def resolve(obj: Object, origin: str, name: str, catalog: Catalog, settings: Set
     """The file that `name` means to `obj` when the loader finds the object in directory `origin`, with the trail.
 
     `--bind` decides alone; then the object's own search does, a hit there ending it as in the loader; then the outputs;
-    then the inputs' closure. Two different files in one of the last two are an answer of their own: nobody's guess.
+    then the lib directories of the inputs' closure; then all else in it. Two different files in one of the last three are an answer of
+    their own: nobody's guess.
     """
     tried: list[Tried] = []
     for library, path in settings.bind:
@@ -37,7 +38,8 @@ def resolve(obj: Object, origin: str, name: str, catalog: Catalog, settings: Set
         impure = impure or catalog.interpreter_of_elsewhere(obj)
     for how, paths in (
         ("the outputs", catalog.output_paths),
-        ("the inputs", catalog.input_paths),
+        (INPUTS, catalog.input_paths),
+        (ELSEWHERE_IN_INPUTS, lambda name: catalog.input_paths_elsewhere(name, obj.abi)),
     ):
         found = _among(paths(name), obj, catalog, tried)
         if found:

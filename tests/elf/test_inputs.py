@@ -40,6 +40,33 @@ def test_the_inputs_answer(store: Store, app: Package, directory: str) -> None:
     assert run(program).misses == ()
 
 
+def test_what_lies_elsewhere_in_the_inputs_answers(store: Store, app: Package) -> None:
+    """Where no lib directory has the name: a language's or a database's own directory. A build for some processors is none to name."""
+    liba = store.package("liba")
+    liba.library("liba.so.1", function("a", 7), directory="lib/engine/glibc-hwcaps/x86-64-v2")
+    program = lost(app, liba.library("liba.so.1", function("a", 1), directory="lib/engine/private"))
+    store.harden(app, inputs=[liba])
+    assert names(program).needed[0] == str(liba.path / "lib/engine/private/liba.so.1")
+    assert run(program).said == (0, "1\n", "")
+
+
+def test_a_lib_directory_comes_before_what_lies_elsewhere(store: Store, app: Package) -> None:
+    liba, other = store.package("liba"), store.package("a-first")
+    other.library("liba.so.1", function("a", 9), directory="share/plugins")
+    program = lost(app, liba.library("liba.so.1", function("a", 1)))
+    store.harden(app, inputs=[other, liba])
+    assert run(program).said == (0, "1\n", "")
+
+
+def test_two_files_elsewhere_in_the_inputs_are_nobodys_guess(store: Store, app: Package) -> None:
+    liba = store.package("liba")
+    liba.library("liba.so.1", function("a", 9), directory="lib/one")
+    program = lost(app, liba.library("liba.so.1", function("a", 1), directory="lib/two"))
+    said = store.harden(app, inputs=[liba]).err
+    assert "liba.so.1 stays bare: two different files" in said
+    assert names(program).needed[0] == "liba.so.1"
+
+
 @pytest.mark.parametrize("steps", [1, 2])
 def test_what_the_inputs_propagate_answers(store: Store, app: Package, steps: int) -> None:
     liba = store.package("liba")
