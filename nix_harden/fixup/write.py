@@ -154,13 +154,13 @@ def _scratch() -> Iterator[str]:
     for entry in os.scandir(top):
         if entry.name.startswith(SCRATCH) and entry.is_dir(follow_symlinks=False):
             _clear(entry.path)
-    with tempfile.TemporaryDirectory(prefix=SCRATCH, dir=top) as scratch, _lock(scratch):
+    with tempfile.TemporaryDirectory(prefix=SCRATCH, dir=top) as scratch, _lock(scratch, wait=True):
         yield scratch
 
 
 def _clear(scratch: str) -> None:
     """Delete a scratch directory of this user that no run holds; one in which lies anything but copies is somebody else's, and stays."""
-    with contextlib.suppress(OSError), _lock(scratch):
+    with contextlib.suppress(OSError), _lock(scratch, wait=False):
         status = os.stat(scratch)
         if status.st_uid == os.geteuid() and status.st_mtime < time.time() - SETTLED:
             with os.scandir(scratch) as entries:
@@ -172,11 +172,14 @@ def _clear(scratch: str) -> None:
 
 
 @contextlib.contextmanager
-def _lock(directory: str) -> Iterator[None]:
-    """Hold the lock of a directory, which ends with this process and its forks. Raises OSError where another holds it."""
+def _lock(directory: str, *, wait: bool) -> Iterator[None]:
+    """Hold the lock of a directory, which ends with this process and its forks; where another holds it, wait or raise OSError.
+
+    Who looks whether a directory is in use holds its lock for a moment, so that its owner has to wait.
+    """
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield
     finally:
         os.close(descriptor)

@@ -1,12 +1,16 @@
 """Write: in the outputs of a build that runs, edits that move nothing are made in the files themselves, and undone where they read wrong."""
 
+import fcntl
 import os
 import shutil
 import struct
 import subprocess
+import tempfile
+import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support.dynamic import names
@@ -200,3 +204,24 @@ def test_the_scratch_of_a_killed_run_is_cleared_away_and_that_of_one_at_work_is_
     assert sorted(scratch.iterdir()) == [at_work, theirs, young, another]
     assert list(theirs.iterdir())
     shutil.rmtree(scratch)
+
+
+def test_two_runs_look_at_the_scratch_of_each_other(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """One that has just made its own waits for the other, which holds the lock of every such directory for a moment."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    made = tempfile.mkdtemp
+    held: list[threading.Timer] = []
+
+    def made_and_looked_at(*words: Any, **options: Any) -> str:
+        path = made(*words, **options)
+        descriptor = os.open(path, os.O_RDONLY)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        held.append(threading.Timer(0.2, os.close, [descriptor]))
+        held[-1].start()
+        return path
+
+    monkeypatch.setattr(tempfile, "mkdtemp", made_and_looked_at)
+    with write._scratch() as scratch:
+        assert os.path.isdir(scratch)
+        assert not held[0].is_alive()
+    assert list(tmp_path.iterdir()) == []
