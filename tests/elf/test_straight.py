@@ -199,7 +199,7 @@ def test_the_scratch_of_a_killed_run_is_cleared_away_and_that_of_one_at_work_is_
     (theirs / "store").mkdir()
     for each in (at_work, killed, theirs, another):
         os.utime(each, (0, 0))
-    with write._lock(str(at_work)):
+    with write._lock(str(at_work), wait=True):
         store.harden(it, environ={"TMPDIR": str(scratch)})
     assert sorted(scratch.iterdir()) == [at_work, theirs, young, another]
     assert list(theirs.iterdir())
@@ -213,7 +213,7 @@ def test_two_runs_look_at_the_scratch_of_each_other(monkeypatch: pytest.MonkeyPa
     held: list[threading.Timer] = []
 
     def made_and_looked_at(*words: Any, **options: Any) -> str:
-        path = made(*words, **options)
+        path: str = made(*words, **options)
         descriptor = os.open(path, os.O_RDONLY)
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         held.append(threading.Timer(0.2, os.close, [descriptor]))
