@@ -42,6 +42,8 @@ def parser() -> argparse.ArgumentParser:
     _add_why(commands)
     _add_report(commands)
     _add_trace(commands)
+    _add_split(commands)
+    _add_join(commands)
     _add_hook(commands)
     return found
 
@@ -458,6 +460,45 @@ before, PROGRAM as it is now.""",
     )
     sub.add_argument("--svg", metavar="FILE", help="draw the start into FILE")
     sub.add_argument("--json", action="store_true", help="print all figures as JSON")
+
+
+def _add_split(commands: Commands) -> None:
+    sub = _add(
+        commands,
+        "split",
+        "FILE -o DIR",
+        "take an ELF file apart into plain files",
+        """Write what FILE holds as files in DIR, which is made: its names, tables and
+strings as text, a thing a line, its sections as bytes, and a manifest that says
+how they make the file. Every byte is in one of them. `nix-harden join` makes
+the file again, with what was changed in the parts.""",
+        "./result/bin/app -o app-parts",
+        "--json /run/current-system/sw/bin/git -o git-parts",
+    )
+    sub.add_argument("file", metavar="FILE", help="a program, library, object or debug file")
+    sub.add_argument("-o", "--output", required=True, metavar="DIR", help="a directory that is not there, or is empty")
+    sub.add_argument("--json", action="store_true", help="print what was written, as JSON")
+
+
+def _add_join(commands: Commands) -> None:
+    sub = _add(
+        commands,
+        "join",
+        "DIR -o FILE",
+        "make an ELF file of its parts again",
+        """Write to FILE what the parts in DIR are of: byte for byte the file that was
+split, but for what was changed. Names of libraries may be changed, added and
+taken away in the part `needed`, and an interpreter, SONAME or search path be
+another; whatever else is text or bytes may be others of the same size. What
+cannot be honoured leads to exit status 1.""",
+        "app-parts -o ./app",
+        "--json git-parts -o ./git",
+    )
+    sub.add_argument("directory", metavar="DIR", help="what split has made")
+    sub.add_argument(
+        "-o", "--output", required=True, metavar="FILE", help="the file to write; one that is there is replaced"
+    )
+    sub.add_argument("--json", action="store_true", help="print which names were changed, as JSON")
 
 
 def _add_hook(commands: Commands) -> None:

@@ -5,7 +5,7 @@ import json
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, NoReturn
 
 from nix_harden.arguments import parse
@@ -303,6 +303,35 @@ def why(arguments: "Namespace") -> int:
     return DONE
 
 
+def split(arguments: "Namespace") -> int:
+    """Take apart, say."""
+    from nix_harden.parts.split import split as run
+
+    done = run(arguments.file, arguments.output)
+    if arguments.json:
+        print(json.dumps({"version": 1, **asdict(done)}, indent=2))
+    else:
+        text = sum(each.form != "bytes" for each in done.parts)
+        _say(
+            f"nix-harden: {done.file}: {count(len(done.parts), 'part', 'parts')} in {done.directory}, {text} of them text"
+        )
+    return DONE
+
+
+def join(arguments: "Namespace") -> int:
+    """Put together, say."""
+    from nix_harden.parts.join import join as run
+
+    done = run(arguments.directory, arguments.output)
+    changed = [name for name, value in asdict(done.names).items() if value]
+    if arguments.json:
+        print(json.dumps({"version": 1, **asdict(done)}, indent=2))
+    else:
+        what = f"with another {', '.join(changed).replace('_', ' ')}" if changed else "with the names that it had"
+        _say(f"nix-harden: {done.file}: {done.size} bytes, {what}")
+    return DONE
+
+
 def report(arguments: "Namespace") -> int:
     """Gather, draw, write, say."""
     from nix_harden.files import put
@@ -407,5 +436,7 @@ COMMANDS = {
     "why": why,
     "report": report,
     "trace": trace,
+    "split": split,
+    "join": join,
     "hook": hook,
 }

@@ -220,3 +220,18 @@ class SeveralErrors(HardenError):
 
     def __str__(self) -> str:
         return "\n".join(str(error) for error in self.errors)
+
+
+@dataclass(eq=False)
+class NotJoined(HardenError):
+    """A part of a file that says what no file can be made of: which, the line in it from 1 if it is one, why, and what to do."""
+
+    path: str
+    line: int | None
+    problem: str
+    advice: str
+    status = 1
+
+    def __str__(self) -> str:
+        where = self.path if self.line is None else f"{self.path}:{self.line}"
+        return f"{where}: {self.problem}, nothing was written; {self.advice}"

@@ -235,6 +235,11 @@ class Image:
         """Offset and size of the program header table."""
         return self._phoff, self._phnum * self._phentsize
 
+    @property
+    def section_table(self) -> tuple[int, int]:
+        """Offset and size of the section header table, where `sections` has what is in it."""
+        return self._shoff, len(self.sections) * self.layout.section.size
+
     def end(self) -> int:
         """The first byte that no header describes."""
         ends = [

@@ -10,6 +10,7 @@ from nix_harden.errors import (
     NotDrawn,
     NotEdited,
     NotFrozen,
+    NotJoined,
     NotPrelinked,
     PlanConflict,
     ReadError,
@@ -34,6 +35,8 @@ CASES: list[tuple[HardenError, int]] = [
     (NotEdited("/p", "it has no room"), 1),
     (NotFrozen("/p", "it is static", "leave it"), 1),
     (NotPrelinked("/p", "it is static", "leave it"), 1),
+    (NotJoined("/p/app.dynsym", 3, "it is none", "leave it"), 1),
+    (NotJoined("/p/app.text", None, "it is longer", "leave it"), 1),
     (NotDrawn("/p", "it is static", "say another"), 1),
     (CheckFailed("/p", "liba.so.1", "/x", "/y"), 1),
 ]

@@ -45,6 +45,9 @@ def test_an_example_of_the_help_works(example: str, store: Store, tmp_path: Path
         (tmp_path / "bundle").unlink()
     if "./prelinked" in example:
         store.call("prelink", app, "-o", tmp_path / "prelinked" / "bin" / "app")
+    if " join " in example:
+        for name in ("app", "git"):
+            store.call("split", app.with_name(name), "-o", tmp_path / f"{name}-parts")
     home, path = tmp_path / "home", tmp_path / "path"
     (home / "bin").mkdir(parents=True)
     path.mkdir()

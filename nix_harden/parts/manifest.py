@@ -1,0 +1,49 @@
+"""The one part that says how the others make the file: what stands in it, as JSON."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from nix_harden.parts.forms import Kind
+from nix_harden.parts.pieces import Piece
+
+VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """The file's name, size in bytes, permission bits and kind, its pieces in their order, and what the names were that may be changed.
+
+    `needed` are the names of NEEDED in their order, `texts` the words of SONAME, RPATH and RUNPATH as the part of tags says them, and
+    `interpreter` that path; all as they were when the file was split.
+    """
+
+    name: str
+    size: int
+    mode: int
+    kind: Kind | None
+    needed: tuple[str, ...]
+    texts: Mapping[str, str]
+    interpreter: str | None
+    pieces: tuple[Piece, ...]
+
+
+def dump(manifest: Manifest) -> str:
+    """One piece a line, so that two builds compare."""
+    values = asdict(manifest)
+    pieces = [[each.offset, each.size, each.part, each.form, each.title, each.names] for each in manifest.pieces]
+    lines = ",\n".join(f"  {json.dumps(each)}" for each in pieces)
+    head = json.dumps({"version": VERSION, **values, "pieces": None}, indent=1).removesuffix("null\n}")
+    return f"{head}[\n{lines}\n ]\n}}\n"
+
+
+def load(text: str) -> Manifest:
+    """Raises ValueError, KeyError and TypeError for what is none of this version."""
+    values: dict[str, Any] = json.loads(text)
+    if values.pop("version") != VERSION:
+        raise ValueError("it is of another version")
+    pieces = tuple(Piece(*row) for row in values.pop("pieces"))
+    kind = values.pop("kind")
+    needed = tuple(values.pop("needed"))
+    return Manifest(**values, kind=Kind(**kind) if kind else None, needed=needed, pieces=pieces)

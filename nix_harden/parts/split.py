@@ -1,0 +1,221 @@
+"""Take an ELF file apart into plain files: read it, cut it, say what people read as text, write.
+
+from nix_harden.parts.split import split
+done = split("/nix/store/…-hello/bin/hello", "./hello-parts")
+"""
+
+import os
+import shutil
+import stat
+import struct
+import tempfile
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from nix_harden.errors import ReadError, UsageError, WriteError
+from nix_harden.freezing.copies import check_parent, made_directory
+from nix_harden.image import Broken, Image
+from nix_harden.parts.forms import Kind, Strings, Unread, meant
+from nix_harden.parts.manifest import Manifest, dump
+from nix_harden.parts.pieces import APPENDED, INTERPRETER, MANIFEST, NEEDED, RELOCATIONS, REST, Piece, cut, kind_of
+from nix_harden.parts.text import say, unsay
+
+CHUNK = 1 << 20
+ZEROS = bytes(CHUNK)
+NAMED = ("SONAME", "RPATH", "RUNPATH")  # the texts of tags that may be changed
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A part: its file, its size in bytes, how it says its bytes, and of how many pieces of the file it has them."""
+
+    path: str
+    size: int
+    form: str
+    pieces: int
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """A file that was taken apart: its real path, its size in bytes, and the parts in byte order of their names."""
+
+    file: str
+    size: int
+    directory: str
+    parts: tuple[Part, ...]
+
+
+def split(path: str, directory: str) -> Split:
+    """Write the parts of the ELF file at `path` into `directory`, which is made, or holds nothing yet.
+
+    Raises UsageError, ReadError, WriteError; nothing is written then.
+    """
+    directory = _free(directory)
+    source = os.path.realpath(path)
+    try:
+        descriptor = os.open(source, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError as error:
+        raise ReadError(path, error.strerror or str(error)) from error
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode) or os.pread(descriptor, 4, 0) != b"\x7fELF":
+            raise UsageError(path, "is no ELF file; say a program, a library, an object or a debug file")
+        parent = os.path.dirname(directory)
+        with made_directory(parent):
+            aside = tempfile.mkdtemp(prefix=".nix-harden-", dir=parent)
+            try:
+                found = _write(descriptor, status, os.path.basename(source), aside)
+                os.chmod(aside, 0o755)
+                os.rename(aside, directory)
+            except BaseException:
+                shutil.rmtree(aside)
+                raise
+    except OSError as error:
+        raise WriteError(directory, error.strerror or str(error)) from error
+    finally:
+        os.close(descriptor)
+    counts = Counter((each.part, each.form) for each in found.pieces if each.form != "zero")
+    if found.needed:
+        counts[NEEDED, "names"] = 0
+    paths = {part: os.path.join(directory, f"{found.name}.{part}") for part, _ in counts}
+    parts = [Part(paths[part], os.stat(paths[part]).st_size, form, number) for (part, form), number in counts.items()]
+    return Split(source, found.size, directory, tuple(sorted(parts, key=lambda each: os.fsencode(each.path))))
+
+
+def _free(directory: str) -> str:
+    """The absolute path of a directory that is not there, or holds nothing. Raises UsageError."""
+    path = os.path.abspath(directory)
+    check_parent(path, "--output")
+    if os.path.lexists(path) and (not os.path.isdir(path) or os.listdir(path)):
+        raise UsageError("--output", f"{path} is there and no empty directory; say another name")
+    return path
+
+
+def _write(descriptor: int, status: os.stat_result, name: str, directory: str) -> Manifest:
+    try:
+        image = Image(descriptor)
+        kind, pieces = kind_of(image), cut(image)
+        writer = _Writer(descriptor, name, directory, kind)
+        for piece in pieces:
+            writer.learn(piece)
+        writer.versions = _versions(image)
+    except Broken:  # whatever it is, it is bytes
+        kind, pieces = None, (Piece(0, status.st_size, REST, "bytes"),)
+        writer = _Writer(descriptor, name, directory, None)
+    done = tuple(writer.write(piece) for piece in pieces)
+    found = Manifest(
+        name,
+        status.st_size,
+        stat.S_IMODE(status.st_mode),
+        kind,
+        tuple(writer.needed),
+        writer.texts,
+        writer.interpreter,
+        done,
+    )
+    writer.put(NEEDED, "".join(f"{each}\n" for each in writer.needed))
+    writer.put(MANIFEST, dump(found))
+    return found
+
+
+def _versions(image: Image) -> dict[int, str]:
+    """The names of versions by their numbers in the version table."""
+    dynamic = image.dynamic
+    if dynamic is None or dynamic.empty:
+        return {}
+    needs = [version for need in dynamic.version_needs for version in need.versions]
+    found = {each.index: dynamic.string(each.name, "a version") for each in needs}
+    for each in dynamic.version_definitions:
+        if each.names:
+            found[each.version.index] = dynamic.string(each.names[0], "a version")
+    return found
+
+
+class _Writer:
+    """The parts of one file while they are written, in the order of their pieces."""
+
+    def __init__(self, descriptor: int, name: str, directory: str, kind: Kind | None) -> None:
+        self.descriptor, self.name, self.directory, self.kind = descriptor, name, directory, kind
+        self.strings: dict[str, Strings] = {}
+        self.symbols: dict[str, list[str]] = {}
+        self.numbers: list[int] = []
+        self.versions: dict[int, str] = {}
+        self.needed: list[str] = []
+        self.texts: dict[str, str] = {}
+        self.interpreter: str | None = None
+
+    def learn(self, piece: Piece) -> None:
+        """Read what other pieces refer to."""
+        if piece.form == "strings":
+            data = self.read(piece)
+            if data.endswith(b"\0"):  # or it is kept as bytes, and nothing says its strings when the file is joined
+                self.strings[piece.part] = Strings.of(data)
+        if piece.form == "versions" and self.kind is not None:
+            rows = self.kind.rows("H", "H")
+            self.numbers = [number for (number,) in rows.iter_unpack(self.read(piece)[: piece.size // 2 * 2])]
+
+    def read(self, piece: Piece) -> bytes:
+        return os.pread(self.descriptor, piece.size, piece.offset)
+
+    def put(self, part: str, text: str) -> None:
+        if text:
+            with open(self.file(part), "a", encoding="utf-8", errors="surrogateescape") as file:
+                file.write(text)
+
+    def file(self, part: str) -> str:
+        return os.path.join(self.directory, f"{self.name}.{part}")
+
+    def write(self, piece: Piece) -> Piece:
+        """Add a piece to its part; as bytes where its form does not give them back."""
+        if piece.form != "bytes" and (lines := self.said(piece)) is not None:
+            title = [f"[{piece.title}]"] if piece.part == RELOCATIONS else []
+            self.put(piece.part, "".join(f"{line}\n" for line in (*title, *lines)))
+            return piece
+        if piece.part in (REST, APPENDED) and self.is_zero(piece):
+            return Piece(piece.offset, piece.size, "", "zero", piece.title)
+        part = piece.part if piece.form == "bytes" else f"section-{piece.part}"
+        with open(self.file(part), "ab") as file:
+            file.writelines(self.chunks(piece))
+        return Piece(piece.offset, piece.size, part, "bytes", piece.title)
+
+    def is_zero(self, piece: Piece) -> bool:
+        return all(chunk == ZEROS[: len(chunk)] for chunk in self.chunks(piece))
+
+    def chunks(self, piece: Piece) -> Iterator[bytes]:
+        for at in range(piece.offset, piece.end, CHUNK):
+            yield os.pread(self.descriptor, min(CHUNK, piece.end - at), at)
+
+    def said(self, piece: Piece) -> list[str] | None:
+        """The lines of a piece, None where they would not give its bytes back."""
+        assert self.kind is not None
+        data, names = self.read(piece), self.strings.get(piece.names, Strings.of(b""))
+        try:
+            lines, needed = say(piece, self.kind, names, data, self.notes(piece, data))
+            if unsay(piece, self.kind, names, lines, needed) != data:
+                return None
+        except (Unread, struct.error, ValueError):
+            return None
+        if piece.form == "symbols":
+            self.symbols[piece.part] = [words[0] for _, words in meant(lines)]
+        if piece.form == "dynamic":
+            self.needed = needed
+            for line in lines:
+                tag, _, word = line.partition(" ")
+                if tag in NAMED:
+                    self.texts.setdefault(tag, word)
+        if piece.part == INTERPRETER:
+            self.interpreter = lines[0]
+        return lines
+
+    def notes(self, piece: Piece, data: bytes) -> list[str]:
+        """Of each symbol its version, and of each relocation the name of its symbol."""
+        if piece.form == "symbols" and piece.part == "dynsym":
+            return [self.versions.get(number & 0x7FFF, "") for number in self.numbers]
+        symbols = self.symbols.get("dynsym", self.symbols.get("symtab", []))
+        if piece.form not in ("rel", "rela") or self.kind is None:
+            return []
+        wide = self.kind.bits == 64
+        row = self.kind.rows("QQ8x" if piece.form == "rela" else "QQ", "II4x" if piece.form == "rela" else "II")
+        places = [info >> (32 if wide else 8) for _, info in row.iter_unpack(data)]
+        return [symbols[place] if 0 < place < len(symbols) else "" for place in places]
