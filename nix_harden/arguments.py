@@ -44,6 +44,7 @@ def parser() -> argparse.ArgumentParser:
     _add_trace(commands)
     _add_split(commands)
     _add_join(commands)
+    _add_diff(commands)
     _add_hook(commands)
     return found
 
@@ -499,6 +500,24 @@ cannot be honoured leads to exit status 1.""",
         "-o", "--output", required=True, metavar="FILE", help="the file to write; one that is there is replaced"
     )
     sub.add_argument("--json", action="store_true", help="print which names were changed, as JSON")
+
+
+def _add_diff(commands: Commands) -> None:
+    sub = _add(
+        commands,
+        "diff",
+        "[options] FILE FILE",
+        "compare two builds of an ELF file part by part",
+        """Say of each part that `nix-harden split` would write whether it is the same in
+both files, differs by addresses alone, or really changed, and by how many lines
+or bytes. Instructions are compared as bytes. Where anything differs, the exit
+status is 1.""",
+        "./result/bin/app ./result-copy/bin/app",
+        "--json ./result/bin/app /run/current-system/sw/bin/git",
+    )
+    sub.add_argument("first", metavar="FILE", help="the one build")
+    sub.add_argument("second", metavar="FILE", help="the other")
+    sub.add_argument("--json", action="store_true", help="print every part, as JSON")
 
 
 def _add_hook(commands: Commands) -> None:

@@ -332,6 +332,19 @@ def join(arguments: "Namespace") -> int:
     return DONE
 
 
+def diff(arguments: "Namespace") -> int:
+    """Take both apart, compare, say."""
+    from nix_harden.parts import compare
+
+    rows = compare.compare(arguments.first, arguments.second)
+    if arguments.json:
+        print(json.dumps({"version": 1, **compare.as_json(rows)}, indent=2))
+    else:
+        for line in compare.text(rows):
+            print(line)
+    return FINDINGS if any(row.verdict != compare.SAME for row in rows) else DONE
+
+
 def report(arguments: "Namespace") -> int:
     """Gather, draw, write, say."""
     from nix_harden.files import put
@@ -438,5 +451,6 @@ COMMANDS = {
     "trace": trace,
     "split": split,
     "join": join,
+    "diff": diff,
     "hook": hook,
 }
