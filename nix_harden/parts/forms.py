@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from elftools.elf import enums
 
 COMMENT = " # "
+ZERO = b"\0"
 ESCAPED = re.compile(r"\\x([0-9a-f]{2})")
 AT = re.compile(r"@(0x[0-9a-f]+)$")
 PLAIN = frozenset(range(0x21, 0x7F)) - frozenset(b"\\@#")
@@ -276,6 +277,112 @@ def relocations(kind: Kind, addends: bool) -> tuple[struct.Struct, tuple[Column,
 def versions(kind: Kind) -> tuple[struct.Struct, tuple[Column, ...]]:
     """Elf64_Half of each symbol (GNU symbol versioning)."""
     return kind.rows("H", "H"), (count("version"),)
+
+
+def needs(kind: Kind, names: Strings, data: bytes) -> list[str]:
+    """The version needs (Elfxx_Verneed): a file a line, and below it a version a line."""
+    need, version = kind.rows("HHIII", "HHIII"), kind.rows("IHHII", "IHHII")
+    lines, at = ["# file NAME, version NAME number hash flags"], 0
+    while at < len(data):
+        _, number, file, _, _ = need.unpack_from(data, at)
+        lines.append(f"file {names.say(file)}")
+        at += need.size
+        for _ in range(number):
+            hash_, flags, other, name, _ = version.unpack_from(data, at)
+            lines.append(f"version {names.say(name)} {other} {hash_:#x} {flags:#x}")
+            at += version.size
+    return lines
+
+
+def unneeds(kind: Kind, names: Strings, lines: Iterable[str]) -> bytes:
+    """The bytes of these, each behind what it belongs to. Raises Unread."""
+    name, number = Column("name", names.say, names.find), count("number")
+    files: list[tuple[bytes, list[bytes]]] = []
+    for line, words in meant(lines):
+        if words[0] == "file" and len(words) == 2:
+            files.append((_packed(line, kind.rows("I", "I"), [name], words[1:]), []))
+        elif words[0] == "version" and len(words) == 5 and files:
+            columns = [plain("hash"), plain("flags"), number, name]
+            row = kind.rows("IHHI", "IHHI")
+            files[-1][1].append(_packed(line, row, columns, [words[3], words[4], words[2], words[1]]))
+        else:
+            raise Unread(line, "a file and its name are wanted, or a version and its name, number, hash and flags")
+    found, word, heads = b"", kind.rows("I", "I"), kind.rows("HH", "HH")
+    for place, (file, versions_) in enumerate(files):
+        size = 16 * (1 + len(versions_))
+        found += heads.pack(1, len(versions_)) + file + word.pack(16) + word.pack(size if place < len(files) - 1 else 0)
+        for index, each in enumerate(versions_):
+            found += each + word.pack(16 if index < len(versions_) - 1 else 0)
+    return found
+
+
+def definitions(kind: Kind, names: Strings, data: bytes) -> list[str]:
+    """The version definitions (Elfxx_Verdef): a version a line, and below it its name and those that it follows."""
+    definition, aux = kind.rows("HHHHIII", "HHHHIII"), kind.rows("II", "II")
+    lines, at = ["# version number hash flags, name NAME"], 0
+    while at < len(data):
+        _, flags, number, names_, hash_, _, _ = definition.unpack_from(data, at)
+        lines.append(f"version {number} {hash_:#x} {flags:#x}")
+        at += definition.size
+        for _ in range(names_):
+            lines.append(f"name {names.say(aux.unpack_from(data, at)[0])}")
+            at += aux.size
+    return lines
+
+
+def undefinitions(kind: Kind, names: Strings, lines: Iterable[str]) -> bytes:
+    """The bytes of these, each behind what it belongs to. Raises Unread."""
+    name = Column("name", names.say, names.find)
+    found: list[tuple[list[bytes], list[bytes]]] = []
+    for line, words in meant(lines):
+        if words[0] == "version" and len(words) == 4:
+            half, word = kind.rows("H", "H"), kind.rows("I", "I")
+            fields = [
+                _packed(line, half, [plain("flags")], [words[3]]),
+                _packed(line, half, [count("number")], [words[1]]),
+                _packed(line, word, [plain("hash")], [words[2]]),
+            ]
+            found.append((fields, []))
+        elif words[0] == "name" and len(words) == 2 and found:
+            found[-1][1].append(_packed(line, kind.rows("I", "I"), [name], words[1:]))
+        else:
+            raise Unread(line, "a version and its number, hash and flags are wanted, or a name")
+    data, word, half = b"", kind.rows("I", "I"), kind.rows("H", "H")
+    for place, ((flags, number, hash_), names_) in enumerate(found):
+        size = 20 + 8 * len(names_)
+        data += half.pack(1) + flags + number + half.pack(len(names_)) + hash_ + word.pack(20)
+        data += word.pack(size if place < len(found) - 1 else 0)
+        for index, each in enumerate(names_):
+            data += each + word.pack(8 if index < len(names_) - 1 else 0)
+    return data
+
+
+def notes(kind: Kind, align: int, data: bytes) -> list[str]:
+    """Notes (gABI, "Note Section"), a note a line: its owner, its type and what it says, as hexadecimal digits."""
+    lines, at, row = ["# owner type description"], 0, kind.rows("III", "III")
+    while at < len(data):
+        owner, said, type_ = row.unpack_from(data, at)
+        at += row.size
+        name = data[at : at + owner]
+        at += -(-owner // 4) * 4
+        lines.append(f"{escape(name.removesuffix(ZERO))} {type_:#x} {data[at : at + said].hex() or '-'}")
+        at += -(-said // align) * align
+    return lines
+
+
+def unnotes(kind: Kind, align: int, lines: Iterable[str]) -> bytes:
+    """The bytes of these. Raises Unread."""
+    found, row = b"", kind.rows("III", "III")
+    for line, words in meant(lines):
+        if len(words) != 3:
+            raise Unread(line, f"it has {len(words)} words, and 3 are wanted")
+        try:
+            owner, said = unescape(words[0]) + ZERO, bytes.fromhex(words[2].strip("-"))
+            found += row.pack(len(owner), len(said), int(words[1], 16))
+        except (ValueError, struct.error):
+            raise Unread(line, "an owner, a type and hexadecimal digits are wanted") from None
+        found += owner.ljust(-(-len(owner) // 4) * 4, ZERO) + said.ljust(-(-len(said) // align) * align, ZERO)
+    return found
 
 
 def strings(data: bytes) -> list[str]:

@@ -19,7 +19,7 @@ from nix_harden.freezing.copies import check_parent, made_directory
 from nix_harden.model import Edit, PathAction
 from nix_harden.parts.forms import Strings, Unread, escape, meant, unescape
 from nix_harden.parts.manifest import load
-from nix_harden.parts.pieces import DYNAMIC, INTERPRETER, MANIFEST, NEEDED, RELOCATIONS, Piece
+from nix_harden.parts.pieces import DYNAMIC, INTERPRETER, MANIFEST, NEEDED, TITLED, Piece
 from nix_harden.parts.split import CHUNK, NAMED
 from nix_harden.parts.text import unsay
 from nix_harden.process import run
@@ -166,14 +166,14 @@ class _Parts:
     def _of(self, piece: Piece) -> tuple[int, list[str]]:
         """The lines of a piece, and how many are before them in its part."""
         lines = self.lines(piece.part)
-        if piece.part != RELOCATIONS:
+        if piece.part not in TITLED:
             return 0, lines
-        titles = [each.title for each in self.manifest.pieces if each.part == RELOCATIONS]
+        titles = [each.title for each in self.manifest.pieces if each.part == piece.part]
         starts = [number for number, line in enumerate(lines) if line.startswith("[")]
         if [lines[number] for number in starts] != [f"[{title}]" for title in titles]:
             problem = f"its tables are {', '.join(titles)}, each below its name in brackets"
             raise NotJoined(self.path(piece.part), None, problem, "put them as they were")
-        place = [each for each in self.manifest.pieces if each.part == RELOCATIONS].index(piece)
+        place = [each for each in self.manifest.pieces if each.part == piece.part].index(piece)
         start, end = starts[place] + 1, [*starts, len(lines)][place + 1]
         return start, lines[start:end]
 

@@ -8,14 +8,17 @@ from dataclasses import dataclass
 from nix_harden.image import PT_DYNAMIC, PT_INTERP, SHT_NOBITS, SHT_NULL, SHT_STRTAB, Broken, Image, Section
 from nix_harden.parts.forms import Kind
 
-SHT_SYMTAB, SHT_RELA, SHT_DYNAMIC, SHT_REL, SHT_DYNSYM, SHT_VERSYM = 2, 4, 6, 9, 11, 0x6FFFFFFF
+SHT_SYMTAB, SHT_RELA, SHT_DYNAMIC, SHT_NOTE, SHT_REL, SHT_DYNSYM = 2, 4, 6, 7, 9, 11
+SHT_VERDEF, SHT_VERNEED, SHT_VERSYM = 0x6FFFFFFD, 0x6FFFFFFE, 0x6FFFFFFF
+PROPERTY = ".note.gnu.property"  # of 64 bits it is aligned by eight bytes, as no other (its psABI)
 HEADER = {64: 64, 32: 52}
 SEGMENT = {64: 56, 32: 32}
 ODD = re.compile(r"[^\w.+-]", re.ASCII)
 LONGEST = 120  # characters of a part's name
-MANIFEST, NEEDED, REST, APPENDED, RELOCATIONS, INTERPRETER, DYNAMIC = (
-    "parts needed rest appended relocations interpreter dynamic".split()
+MANIFEST, NEEDED, REST, APPENDED, RELOCATIONS, NOTES, INTERPRETER, DYNAMIC = (
+    "parts needed rest appended relocations notes interpreter dynamic".split()
 )
+TITLED = (RELOCATIONS, NOTES)  # parts of several pieces, each below its name
 # Sections that have a name of their own among the parts, by type, and what form they have.
 TYPED = {
     SHT_SYMTAB: ("symtab", "symbols"),
@@ -24,6 +27,9 @@ TYPED = {
     SHT_REL: (RELOCATIONS, "rel"),
     SHT_DYNAMIC: (DYNAMIC, "dynamic"),
     SHT_VERSYM: ("versions", "versions"),
+    SHT_VERNEED: ("version-needs", "needs"),
+    SHT_VERDEF: ("version-definitions", "definitions"),
+    SHT_NOTE: (NOTES, "notes"),
 }
 STRINGS = {".dynstr": "strings", ".strtab": "strtab", ".shstrtab": "shstrtab"}
 TAKEN = frozenset(
@@ -69,7 +75,7 @@ def cut(image: Image) -> tuple[Piece, ...]:
         found.claim(piece)
     for index, section in enumerate(image.sections):
         if section.type not in (SHT_NULL, SHT_NOBITS):
-            found.claim(_of_section(section, names[index], names))
+            found.claim(_of_section(section, names[index], names, image.bits))
     return tuple(_filled(found.pieces, image.size))
 
 
@@ -88,10 +94,12 @@ def _by_segments(image: Image) -> Iterator[Piece]:
         yield Piece(dynamic.strings_offset, len(dynamic.strings), "strings", "strings", ".dynstr")
 
 
-def _of_section(section: Section, name: str, names: list[str]) -> Piece:
+def _of_section(section: Section, name: str, names: list[str], bits: int) -> Piece:
     where = section.offset, section.size
     if section.type in TYPED:
         part, form = TYPED[section.type]
+        if name == PROPERTY and bits == 64:
+            form = "notes8"
         return Piece(*where, part, form, name, _strings_part(names, section.link))
     if section.type == SHT_STRTAB and name in STRINGS:
         return Piece(*where, STRINGS[name], "strings", name)
@@ -117,7 +125,7 @@ def _section_names(image: Image) -> list[str]:
 
 
 class _Claims:
-    """Pieces that do not overlap: of two the first that is claimed stays; a part that is text has one piece, but for relocations."""
+    """Pieces that do not overlap: of two the first that is claimed stays; a part that is text has one piece, but for TITLED."""
 
     def __init__(self, size: int) -> None:
         self.size = size
@@ -131,7 +139,7 @@ class _Claims:
             return
         if behind and behind[0].offset < piece.end:
             return
-        if piece.form != "bytes" and piece.part != RELOCATIONS:
+        if piece.form != "bytes" and piece.part not in TITLED:
             if piece.part in self._texts:
                 piece = Piece(piece.offset, piece.size, f"section-{piece.part}", "bytes", piece.title)
             self._texts.add(piece.part)

@@ -19,6 +19,12 @@ def say(
             return forms.path(data), []
         case "dynamic":
             return forms.dynamic(kind, names, data)
+        case "needs":
+            return forms.needs(kind, names, data), []
+        case "definitions":
+            return forms.definitions(kind, names, data), []
+        case "notes" | "notes8":
+            return forms.notes(kind, 8 if piece.form == "notes8" else 4, data), []
         case "header":
             row, columns = forms.header(kind)
             values = row.unpack(data)
@@ -36,6 +42,12 @@ def unsay(piece: Piece, kind: Kind, names: Strings, lines: list[str], needed: li
             return forms.unpath(lines, piece.size)
         case "dynamic":
             return forms.undynamic(kind, names, lines, needed)
+        case "needs":
+            return forms.unneeds(kind, names, lines)
+        case "definitions":
+            return forms.undefinitions(kind, names, lines)
+        case "notes" | "notes8":
+            return forms.unnotes(kind, 8 if piece.form == "notes8" else 4, lines)
         case "header":
             row, columns = forms.header(kind)
             return forms.unheader(row, columns, lines)

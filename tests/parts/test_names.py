@@ -155,6 +155,18 @@ REFUSED = {
         "",
         r": libc\.so\.6 is gone, and the file needs versions",
     ),
+    "a version of no file": (
+        "version-needs",
+        r"^file libc\.so\.6\n",
+        "",
+        r":\d+: a file and its name are wanted, or a version",
+    ),
+    "a note of odd digits": (
+        "notes",
+        r"^GNU 0x3 .",
+        "GNU 0x3 ",
+        r":\d+: an owner, a type and hexadecimal digits are wanted",
+    ),
     "no path": ("interpreter", r"^.*$", "ld.so", r":1: 'ld\.so' is no absolute path"),
     "another version": ("parts", r'"version": 1', '"version": 2', r": it is no manifest of this version"),
 }

@@ -38,6 +38,7 @@ def elf_files(top: str, step: int) -> Iterator[str]:
 def again(path: str | Path, top: Path) -> bytes:
     """The bytes of a file that is made of the parts of another."""
     parts, out = top / "parts", top / "out"
+    top.mkdir(exist_ok=True)
     for old in (*(parts.iterdir() if parts.exists() else ()), *([out] if out.exists() else [])):
         old.unlink()
     split(str(path), str(parts))
@@ -115,6 +116,22 @@ def test_parts_are_what_is_said(store: Store, tmp_path: Path) -> None:
     assert "a GLOBAL:FUNC DEFAULT UNDEF 0x0 0x0\n" in (tmp_path / "parts" / "app.dynsym").read_text()
     assert "printf GLOBAL:FUNC DEFAULT UNDEF 0x0 0x0 # GLIBC_2.2.5\n" in (tmp_path / "parts" / "app.dynsym").read_text()
     assert "R_X86_64_JUMP_SLOT:" in (tmp_path / "parts" / "app.relocations").read_text()
+    assert "file libc.so.6\nversion GLIBC_2.2.5 " in (tmp_path / "parts" / "app.version-needs").read_text()
+    assert "[.note.gnu.build-id]\n# owner type description\nGNU 0x3 " in (tmp_path / "parts" / "app.notes").read_text()
+    assert [name for name in forms if name.startswith("section-")] == []
+
+
+def test_versions_that_a_library_defines(store: Store, tmp_path: Path) -> None:
+    """Each with its name, and that which it follows."""
+    script = tmp_path / "versions"
+    script.write_text("V1 { global: a; local: *; }; V2 { } V1;")
+    library = store.package("a").library("liba.so.1", function("a", 1), flags=[f"-Wl,--version-script={script}"])
+    split(str(library), str(tmp_path / "parts"))
+    lines = (tmp_path / "parts" / "liba.so.1.version-definitions").read_text().splitlines()
+    names = [line for line in lines if line.startswith("name ")]
+    assert names == ["name liba.so.1", "name V1", "name V2", "name V1"]
+    assert "a GLOBAL:FUNC DEFAULT" in (tmp_path / "parts" / "liba.so.1.dynsym").read_text()
+    assert again(library, tmp_path / "again") == library.read_bytes()
 
 
 def test_two_splits_are_the_same(store: Store, tmp_path: Path) -> None:
