@@ -16,7 +16,7 @@ COMMENT = " # "
 ZERO = b"\0"
 ESCAPED = re.compile(r"\\x([0-9a-f]{2})")
 AT = re.compile(r"@(0x[0-9a-f]+)$")
-PLAIN = frozenset(range(0x21, 0x7F)) - frozenset(b"\\@#")
+PLAIN = frozenset(range(0x21, 0x7F)) - frozenset(b"\\@#[")
 # Tags whose value is an offset in the string table, but for NEEDED, whose names are a part of their own.
 TEXTS = ("SONAME", "RPATH", "RUNPATH", "AUXILIARY", "FILTER", "AUDIT", "DEPAUDIT", "CONFIG")
 NEEDED = "NEEDED"

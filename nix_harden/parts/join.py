@@ -21,7 +21,7 @@ from nix_harden.parts.forms import Strings, Unread, escape, meant, unescape
 from nix_harden.parts.manifest import load
 from nix_harden.parts.pieces import DYNAMIC, INTERPRETER, MANIFEST, NEEDED, TITLED, Piece
 from nix_harden.parts.split import CHUNK, NAMED
-from nix_harden.parts.text import unsay
+from nix_harden.parts.text import heading, unsay
 from nix_harden.process import run
 from nix_harden.settings import Settings, from_environ
 
@@ -168,10 +168,10 @@ class _Parts:
         lines = self.lines(piece.part)
         if piece.part not in TITLED:
             return 0, lines
-        titles = [each.title for each in self.manifest.pieces if each.part == piece.part]
+        titles = [heading(each) for each in self.manifest.pieces if each.part == piece.part]
         starts = [number for number, line in enumerate(lines) if line.startswith("[")]
-        if [lines[number] for number in starts] != [f"[{title}]" for title in titles]:
-            problem = f"its tables are {', '.join(titles)}, each below its name in brackets"
+        if [lines[number] for number in starts] != titles:
+            problem = f"its tables are {', '.join(titles)}, each below its name"
             raise NotJoined(self.path(piece.part), None, problem, "put them as they were")
         place = [each for each in self.manifest.pieces if each.part == piece.part].index(piece)
         start, end = starts[place] + 1, [*starts, len(lines)][place + 1]

@@ -19,7 +19,7 @@ from nix_harden.image import Broken, Image
 from nix_harden.parts.forms import Kind, Strings, Unread, meant
 from nix_harden.parts.manifest import Manifest, dump
 from nix_harden.parts.pieces import APPENDED, INTERPRETER, MANIFEST, NEEDED, REST, TITLED, Piece, cut, kind_of
-from nix_harden.parts.text import say, unsay
+from nix_harden.parts.text import heading, say, unsay
 
 CHUNK = 1 << 20
 ZEROS = bytes(CHUNK)
@@ -169,7 +169,7 @@ class _Writer:
     def write(self, piece: Piece) -> Piece:
         """Add a piece to its part; as bytes where its form does not give them back."""
         if piece.form != "bytes" and (lines := self.said(piece)) is not None:
-            title = [f"[{piece.title}]"] if piece.part in TITLED else []
+            title = [heading(piece)] if piece.part in TITLED else []
             self.put(piece.part, "".join(f"{line}\n" for line in (*title, *lines)))
             return piece
         if piece.part in (REST, APPENDED) and self.is_zero(piece):

@@ -8,6 +8,11 @@ from nix_harden.parts.forms import Column, Kind, Strings
 from nix_harden.parts.pieces import Piece
 
 
+def heading(piece: Piece) -> str:
+    """The line above a piece in a part of several."""
+    return f"[{forms.escape(piece.title.encode('latin-1'))}]"
+
+
 def say(
     piece: Piece, kind: Kind, names: Strings, data: bytes, notes: Iterable[str] = ()
 ) -> tuple[list[str], list[str]]:

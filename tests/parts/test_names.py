@@ -147,7 +147,12 @@ REFUSED = {
     "a search path of nothing": ("dynamic", r"^RUNPATH .*$", "RUNPATH", r":\d+: a name is wanted behind the tag"),
     "a field of two words": ("header", r"^type DYN$", "type 5 6", r":3: the fields are"),
     "a number too large": ("header", r"^type DYN$", "type 0x10000", r":\d+: a number does not fit its place"),
-    "another table": ("relocations", r"^\[.rela.plt\]$", "[.rela.p]", r": its tables are \.rela\.dyn, \.rela\.plt"),
+    "another table": (
+        "relocations",
+        r"^\[.rela.plt\]$",
+        "[.rela.p]",
+        r": its tables are \[\.rela\.dyn\], \[\.rela\.plt\]",
+    ),
     "a longer string": ("strings", r"^a$", "longer", r": its lines are \d+ bytes"),
     "a name with versions less": (
         "needed",
