@@ -8,6 +8,7 @@ import contextlib
 import glob
 import os
 import tempfile
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -98,6 +99,11 @@ class _Parts:
             ) from error
         self._strings: dict[str, Strings] = {}
         self._used: dict[str, int] = {}
+        self._titled: dict[str, dict[int, tuple[int, list[str]]]] = {}
+        self._wanted: Counter[str] = Counter()
+        for each in self.manifest.pieces:
+            if each.form == "bytes":
+                self._wanted[each.part] += each.size
         self._lines: dict[str, list[str]] = {}
 
     def path(self, part: str) -> str:
@@ -133,13 +139,11 @@ class _Parts:
 
     def _bytes(self, piece: Piece) -> Iterator[bytes]:
         path, start = self.path(piece.part), self._used.get(piece.part, 0)
+        wanted = self._wanted[piece.part]
         self._used[piece.part] = start + piece.size
-        last = not any(each.part == piece.part and each.offset > piece.offset for each in self.manifest.pieces)
         try:
             with open(path, "rb") as file:
-                size = os.fstat(file.fileno()).st_size
-                if size < start + piece.size or (last and size != start + piece.size):
-                    wanted = sum(each.size for each in self.manifest.pieces if each.part == piece.part)
+                if (size := os.fstat(file.fileno()).st_size) != wanted:
                     problem = f"it has {size} bytes, and {wanted} are wanted"
                     raise NotJoined(path, None, problem, "bytes may be changed, and none added or taken away")
                 file.seek(start)
@@ -165,17 +169,25 @@ class _Parts:
 
     def _of(self, piece: Piece) -> tuple[int, list[str]]:
         """The lines of a piece, and how many are before them in its part."""
-        lines = self.lines(piece.part)
         if piece.part not in TITLED:
-            return 0, lines
-        titles = [heading(each) for each in self.manifest.pieces if each.part == piece.part]
+            return 0, self.lines(piece.part)
+        if piece.part not in self._titled:
+            self._titled[piece.part] = self._below_titles(piece.part)
+        return self._titled[piece.part][piece.offset]
+
+    def _below_titles(self, part: str) -> dict[int, tuple[int, list[str]]]:
+        """The same of each piece of a part of several, by its offset in the file."""
+        lines, pieces = self.lines(part), [each for each in self.manifest.pieces if each.part == part]
+        titles = [heading(each) for each in pieces]
         starts = [number for number, line in enumerate(lines) if line.startswith("[")]
         if [lines[number] for number in starts] != titles:
             problem = f"its tables are {', '.join(titles)}, each below its name"
-            raise NotJoined(self.path(piece.part), None, problem, "put them as they were")
-        place = [each for each in self.manifest.pieces if each.part == piece.part].index(piece)
-        start, end = starts[place] + 1, [*starts, len(lines)][place + 1]
-        return start, lines[start:end]
+            raise NotJoined(self.path(part), None, problem, "put them as they were")
+        ends = [*starts[1:], len(lines)]
+        return {
+            piece.offset: (start + 1, lines[start + 1 : end])
+            for piece, start, end in zip(pieces, starts, ends, strict=True)
+        }
 
     def _unnamed(self, lines: list[str]) -> list[str]:
         """The tags with the names that were there; those that were not are left out."""
