@@ -9,6 +9,13 @@ from nix_harden.parts.forms import Kind
 from nix_harden.parts.pieces import Piece
 
 VERSION = 1
+BARE = ("bytes", "zero")
+FORMS = frozenset(
+    (
+        *BARE,
+        *"header segments sections strings path dynamic symbols versions needs definitions rel rela notes notes8".split(),
+    )
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +51,16 @@ def load(text: str) -> Manifest:
     if values.pop("version") != VERSION:
         raise ValueError("it is of another version")
     pieces = tuple(Piece(*row) for row in values.pop("pieces"))
-    kind = values.pop("kind")
+    kind = Kind(**row) if (row := values.pop("kind")) else None
     needed = tuple(values.pop("needed"))
-    return Manifest(**values, kind=Kind(**kind) if kind else None, needed=needed, pieces=pieces)
+    found = Manifest(**values, kind=kind, needed=needed, pieces=pieces)
+    end = 0
+    for each in pieces:
+        if each.offset != end or each.size <= 0 or each.form not in FORMS or "/" in each.part:
+            raise ValueError(f"no piece of {each.size} bytes and the form {each.form!r} can be at {each.offset}")
+        end = each.end
+    if end != found.size or "/" in found.name or (kind is None and any(each.form not in BARE for each in pieces)):
+        raise ValueError(f"its pieces make {end} bytes, and {found.size} are wanted")
+    if kind is not None and (kind.bits not in (32, 64) or kind.order not in ("<", ">")):
+        raise ValueError(f"there are no files of {kind.bits} bits and the order {kind.order!r}")
+    return found

@@ -203,6 +203,29 @@ def test_bytes_of_another_size(store: Store, app: Path) -> None:
     assert re.match(r": it has \d+ bytes, and \d+ are wanted", refused(store, app, "text"))
 
 
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (r'"size": \d+', '"size": 7'),
+        (r'"name": "app"', '"name": "../parts/app"'),
+        (r'"bits": 64', '"bits": 65'),
+        (r'\[0, 64, "header", "header"', '[0, 64, "header", "heading"'),
+        (r'\[0, 64, "header"', '[0, 63, "header"'),
+        (r'\[0, 64, "header"', '[0, 64, "/etc/passwd"'),
+        (r'"mode": ', '"mod": '),
+        (r"^\{", "["),
+    ],
+)
+def test_a_manifest_that_means_nothing(store: Store, app: Path, old: str, new: str) -> None:
+    path = app.parent / "parts" / "app.parts"
+    text = path.read_text()
+    path.write_text(re.sub(old, new, text, count=1))
+    assert path.read_text() != text
+    said = store.call("join", app.parent / "parts", "-o", app.with_name("out"), status=1).err
+    assert "app.parts: it is no manifest of this version: " in said
+    assert not app.with_name("out").exists()
+
+
 def test_directories_that_are_no_parts(store: Store, app: Path, tmp_path: Path) -> None:
     assert "has no file that end in .parts" in store.call("join", tmp_path, "-o", tmp_path / "out", status=2).err
     parts = app.parent / "parts"
