@@ -290,22 +290,17 @@ class Catalog:
     def input_paths_elsewhere(self, name: str, abi: Abi) -> tuple[str, ...]:
         """Every entry of the inputs' closure that bears `name`, in byte order, but for those of lib directories and of builds for some processors."""
         if self._input_entries is None:
+            from nix_harden.loading.checks import store_path
+
             self._input_entries = {}
-            packages = {
-                self._store_path(each) for each in (*self._input_directories(), *map(self.real, self.settings.inputs))
-            }
-            for package in sorted(packages - {""}, key=os.fsencode):
+            places = (*self._input_directories(), *map(self.real, self.settings.inputs))
+            packages = {store_path(each, self.settings.store) for each in places if self.settings.in_store(each)}
+            for package in sorted(packages, key=os.fsencode):
                 with contextlib.suppress(ReadError):  # which is nobody's to read here
                     for path, _ in walk(package):
                         if ".so" in path:
                             self._input_entries.setdefault(os.path.basename(path), []).append(path)
         return tuple(path for path in self._input_entries.get(name, ()) if not self.is_variant(path, abi))
-
-    def _store_path(self, path: str) -> str:
-        """The store path that holds a path, "" for one outside of the store."""
-        if not self.settings.in_store(path):
-            return ""
-        return os.path.join(self.settings.store, path.removeprefix(self.settings.store + "/").partition("/")[0])
 
     def _input_directories(self) -> tuple[str, ...]:
         if self._input_places is None:

@@ -84,12 +84,13 @@ def prelink(settings: Settings, say: Say) -> "tuple[Done, ...]":
 
 def _outdated(plan: Plan, catalog: Catalog) -> dict[str, str]:
     """The modules of prelinked programs that are written, or load what is, by program."""
-    edited = {os.path.realpath(path) for edit in plan.edits for path in edit.paths}
-    modules = {each.file.paths[0]: catalog.module(each.file.object) for each in plan.decisions} if edited else {}
+    found = ((each.file.paths[0], catalog.module(each.file.object)) for each in plan.decisions)
+    modules = {path: module for path, module in found if module is not None}
+    edited = {os.path.realpath(path) for edit in plan.edits for path in edit.paths} if modules else set()
     return {
         path: module.path
         for path, module in modules.items()
-        if module is not None and not edited.isdisjoint((os.path.realpath(path), *module.objects()))
+        if not edited.isdisjoint((os.path.realpath(path), *module.objects()))
     }
 
 

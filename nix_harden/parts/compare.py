@@ -19,19 +19,8 @@ from nix_harden.parts.split import Split, split
 from nix_harden.words import count
 
 SAME, ADDRESSES, CHANGED, FIRST, SECOND = "same", "addresses", "changed", "only in the first", "only in the second"
-# The columns of a line, from 0, that say where something lies and not what it is, by form and bits; all behind a tag that is no name.
-WHERE = {
-    ("segments", 64): (2, 3, 4),
-    ("segments", 32): (1, 2, 3),
-    ("sections", 64): (3, 4),
-    ("sections", 32): (3, 4),
-    ("symbols", 64): (4,),
-    ("symbols", 32): (1,),
-    ("rela", 64): (0, 2),
-    ("rela", 32): (0, 2),
-    ("rel", 64): (0,),
-    ("rel", 32): (0,),
-}
+# Columns that say where something lies and not what it is.
+WHERE = ("offset", "address", "physical", "value", "addend")
 # Tags of the dynamic section whose value is an address.
 PLACED = frozenset(
     "INIT FINI INIT_ARRAY FINI_ARRAY PREINIT_ARRAY HASH GNU_HASH STRTAB SYMTAB RELA REL RELR JMPREL PLTGOT VERSYM VERNEED VERDEF".split()
@@ -86,7 +75,7 @@ class _Side:
         """A part without what says where something lies."""
         data, form = self.read(part), self.parts[part].form
         if self.is_text(part):
-            return "\n".join(_placeless(data.decode(errors="surrogateescape").split("\n"), form, self.bits)).encode(
+            return "\n".join(_placeless(data.decode(errors="surrogateescape").split("\n"), form)).encode(
                 errors="surrogateescape"
             )
         found, start, width = bytearray(data), 0, self.bits // 8
@@ -120,15 +109,18 @@ def _written(image: Image, pieces: Iterable[Piece]) -> dict[str, set[int]]:
     return found
 
 
-def _placeless(lines: Iterable[str], form: str, bits: int) -> Iterator[str]:
-    where = WHERE.get((form, bits), ())
+def _placeless(lines: Iterable[str], form: str) -> Iterator[str]:
+    """Lines without the columns that say where, by the line that names the columns."""
+    where: set[int] = set()
     for line in lines:
         words = line.partition(COMMENT)[0].split(" ")
         if form == "dynamic" and words[0] in PLACED:
             yield words[0]
         elif form == "header":
             yield "" if words[0] in ("entry", "segments_at", "sections_at") else line
-        elif where and not line.startswith(("#", "[")):
+        elif line.startswith("# "):
+            where = {place for place, name in enumerate(words[1:]) if name in WHERE and form != "dynamic"}
+        elif where and not line.startswith("["):
             yield " ".join(word for place, word in enumerate(words) if place not in where)
         else:
             yield line

@@ -58,6 +58,9 @@ RELOCATIONS = {
 }
 
 
+SHIFT = {64: 32, 32: 8}  # of the symbol in r_info, by bits (ELF64_R_SYM)
+
+
 @dataclass(frozen=True, slots=True)
 class Kind:
     """What the form of all tables of a file depends on: bits, the sign of the byte order for struct, and the machine by its name."""
@@ -120,14 +123,6 @@ def meant(lines: Iterable[str]) -> Iterator[tuple[int, list[str]]]:
     for number, line in enumerate(lines, 1):
         if not line.startswith("#") and (words := line.partition(COMMENT)[0].split()):
             yield number, words
-
-
-def _word(value: int, names: Mapping[int, str]) -> str:
-    return names.get(value, f"{value:#x}")
-
-
-def _value(word: str, names: Mapping[int, str]) -> int:
-    return int(word, 16) if word.startswith("0x") else {name: value for value, name in names.items()}[word]
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,10 +244,11 @@ def sections(kind: Kind, names: Strings) -> tuple[struct.Struct, tuple[Column, .
 def symbols(kind: Kind, names: Strings) -> tuple[struct.Struct, tuple[Column, ...]]:
     """Elf64_Sym and Elf32_Sym."""
     name = Column("name", names.say, names.find)
+    binding, type_ = named("binding", BINDINGS), named("type", SYMBOLS)
     info = Column(
         "binding:type",
-        lambda value: f"{_word(value >> 4, BINDINGS)}:{_word(value & 15, SYMBOLS)}",
-        lambda word: _value(word.partition(":")[0], BINDINGS) << 4 | _value(word.partition(":")[2], SYMBOLS),
+        lambda value: f"{binding.say(value >> 4)}:{type_.say(value & 15)}",
+        lambda word: binding.read(word.partition(":")[0]) << 4 | type_.read(word.partition(":")[2]),
     )
     other, place = named("visibility", VISIBILITIES), named("section", PLACES)
     value, size = plain("value"), plain("size")
@@ -263,12 +259,12 @@ def symbols(kind: Kind, names: Strings) -> tuple[struct.Struct, tuple[Column, ..
 
 def relocations(kind: Kind, addends: bool) -> tuple[struct.Struct, tuple[Column, ...]]:
     """Elf64_Rela, Elf64_Rel and those of 32 bits: the type in r_info, and the symbol by its place."""
-    types, shift = RELOCATIONS.get(kind.machine, {}), 32 if kind.bits == 64 else 8
+    type_, shift = named("type", RELOCATIONS.get(kind.machine, {})), SHIFT[kind.bits]
     mask = (1 << shift) - 1
     info = Column(
         "type:symbol",
-        lambda value: f"{_word(value & mask, types)}:{value >> shift}",
-        lambda word: int(word.rpartition(":")[2]) << shift | _value(word.rpartition(":")[0], types),
+        lambda value: f"{type_.say(value & mask)}:{value >> shift}",
+        lambda word: int(word.rpartition(":")[2]) << shift | type_.read(word.rpartition(":")[0]),
     )
     columns = (plain("offset"), info, *([Column("addend", hex, lambda word: int(word, 16))] if addends else []))
     return kind.rows("QQq" if addends else "QQ", "IIi" if addends else "II"), columns
@@ -406,9 +402,9 @@ def unpath(lines: Sequence[str], size: int) -> bytes:
 
 def dynamic(kind: Kind, names: Strings, data: bytes) -> tuple[list[str], list[str]]:
     """The dynamic section, a tag a line, and the names of NEEDED, a name a line."""
-    lines, needed = ["# tag value"], []
+    lines, needed, tags = ["# tag value"], [], named("tag", TAGS)
     for tag, value in kind.rows("QQ", "II").iter_unpack(data):
-        word = _word(tag, TAGS)
+        word = tags.say(tag)
         if word == NEEDED:
             said = names.say(value)
             text, at, _ = said.partition("@")

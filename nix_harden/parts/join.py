@@ -156,7 +156,9 @@ class _Parts:
         path, (first, lines) = self.path(piece.part), self._of(piece)
         if piece.part == DYNAMIC:
             lines = self._unnamed(lines)
-        if piece.part == INTERPRETER:
+        if (
+            piece.part == INTERPRETER and len(unescape(lines[0])) >= piece.size
+        ):  # what has no room is patchelf's to write
             lines = [self.manifest.interpreter or escape(b"")]
         try:
             data = unsay(piece, self.manifest.kind, self.strings(piece.names), lines, list(self.manifest.needed))
@@ -225,7 +227,10 @@ class _Parts:
         if len(changed.keys() & {"RPATH", "RUNPATH"}) == 2:
             raise NotJoined(self.path(DYNAMIC), None, "both RPATH and RUNPATH are changed", "change one of them")
         has_interpreter = any(each.part == INTERPRETER for each in was.pieces)
-        interpreter = self.lines(INTERPRETER)[0] if has_interpreter and self.lines(INTERPRETER) else was.interpreter
+        interpreter = self.lines(INTERPRETER)[0] if has_interpreter else was.interpreter
+        if interpreter is not None and interpreter != was.interpreter and not interpreter.startswith("/"):
+            advice = "write the absolute path of a loader"
+            raise NotJoined(self.path(INTERPRETER), 1, f"{interpreter!r} is no absolute path", advice)
         return Names(
             tuple(map(_text, needed)) if needed != was.needed else None,
             changed.get("SONAME"),
@@ -244,15 +249,14 @@ def _text(word: str) -> str:
 
 def _rename(path: str, names: Names, parts: _Parts, settings: Settings) -> None:
     """Give the file at `path` the names. Raises NotJoined, WriteError, ToolError."""
-    if names.interpreter is not None:
-        if not names.interpreter.startswith("/"):
-            advice = "write the absolute path of a loader"
-            raise NotJoined(parts.path(INTERPRETER), 1, f"{names.interpreter!r} is no absolute path", advice)
-        run([find(settings.patchelf), "--set-interpreter", names.interpreter, path])
-    if names.needed is None and names.soname is None and names.search_path is None:
+    if names == Names(None, None, None, False, None):
         return
     before = read_object(path)
     assert before is not None
+    if names.interpreter not in (None, before.interpreter):
+        run([find(settings.patchelf), "--set-interpreter", str(names.interpreter), path])
+    if names.needed is None and names.soname is None and names.search_path is None:
+        return
     wanted = before.needed if names.needed is None else names.needed
     pairs = _renamed(before.needed, wanted)
     for gone in dict.fromkeys(name for name in before.needed if name not in wanted and name not in dict(pairs)):

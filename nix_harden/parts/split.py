@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from nix_harden.errors import ReadError, UsageError, WriteError
 from nix_harden.freezing.copies import check_parent, made_directory
 from nix_harden.image import Broken, Image
-from nix_harden.parts.forms import Kind, Strings, Unread, meant
+from nix_harden.parts.forms import SHIFT, Kind, Strings, Unread, meant, relocations
 from nix_harden.parts.manifest import Manifest, dump
 from nix_harden.parts.pieces import APPENDED, INTERPRETER, MANIFEST, NEEDED, REST, TITLED, Piece, cut, kind_of
 from nix_harden.parts.text import heading, say, unsay
@@ -215,7 +215,6 @@ class _Writer:
         symbols = self.symbols.get("dynsym", self.symbols.get("symtab", []))
         if piece.form not in ("rel", "rela") or self.kind is None:
             return []
-        wide = self.kind.bits == 64
-        row = self.kind.rows("QQ8x" if piece.form == "rela" else "QQ", "II4x" if piece.form == "rela" else "II")
-        places = [info >> (32 if wide else 8) for _, info in row.iter_unpack(data)]
+        row, _ = relocations(self.kind, piece.form == "rela")
+        places = [values[1] >> SHIFT[self.kind.bits] for values in row.iter_unpack(data)]
         return [symbols[place] if 0 < place < len(symbols) else "" for place in places]

@@ -111,6 +111,15 @@ def test_another_interpreter(store: Store, app: Path) -> None:
     assert run(out).said == (0, "1\n", "")
 
 
+def test_a_shorter_interpreter_is_written_where_the_old_one_was(store: Store, app: Path, tmp_path: Path) -> None:
+    """Nothing else of the file is another."""
+    change(app, "interpreter", ".+", "/ld.so")
+    before, after = app.read_bytes(), joined(store, app).read_bytes()
+    place = before.index(os.fsencode(store.loader))
+    length = len(os.fsencode(store.loader))
+    assert after == before[:place] + b"/ld.so".ljust(length, b"\0") + before[place + length :]
+
+
 def test_soname_and_search_path_that_were_not_there(store: Store, tmp_path: Path) -> None:
     plugin = store.package("p").plugin("p.so", function("p", 1), rpath=[])
     store.call("split", plugin, "-o", tmp_path / "parts")
