@@ -33,7 +33,7 @@ let
     # what was compiled where this is developed is not what is compiled below
     && !lib.elem (baseNameOf path) [
       "__pycache__"
-      "modules"
+      "compiled"
     ];
 in
 stdenv.mkDerivation {
@@ -59,7 +59,7 @@ stdenv.mkDerivation {
   ''
   + lib.optionalString (stdenv.hostPlatform.isx86_64 || stdenv.hostPlatform.isAarch64) ''
     # what nixpkgs gives linkers would lead back to this package; -P: the program that is installed, not that of the source
-    NIX_LDFLAGS= NIX_DONT_SET_RPATH=1 PYTHONPATH=$library PYTHONDONTWRITEBYTECODE=1 python3 -P -m nix_harden.prelinking.compile "$CC"
+    NIX_LDFLAGS= NIX_DONT_SET_RPATH=1 PYTHONPATH=$library PYTHONDONTWRITEBYTECODE=1 python3 -P -m nix_harden.native.compile "$CC"
   ''
   + ''
     python3 -m compileall -q --invalidation-mode unchecked-hash "$library/nix_harden"

@@ -21,12 +21,14 @@ in
       [[ ${hardened.hardenNeeded.mode} == needed ]]
     ''
     + lib.concatMapStrings (program: ''
-      modules=${program}/lib/nix-harden/nix_harden/prelinking/modules
-      [[ $(ls -A $modules) == ${machine}.so ]] || fail "$(ls -A $modules)"
-      for name in NEEDED SONAME RUNPATH RPATH; do
-        [[ -z $(tag $name $modules/${machine}.so) ]] || fail "$name $(tag $name $modules/${machine}.so)"
+      compiled=${program}/lib/nix-harden/nix_harden/native/compiled
+      [[ $(ls -A $compiled) == ${machine}.module.so ]] || fail "$(ls -A $compiled)"
+      for file in $compiled/*; do
+        for name in NEEDED SONAME RUNPATH RPATH; do
+          [[ -z $(tag $name $file) ]] || fail "$name $(tag $name $file)"
+        done
+        if grep -aF "$NIX_STORE" $file; then fail "$file refers to something"; fi
       done
-      if grep -aF "$NIX_STORE" $modules/${machine}.so; then fail "it refers to something"; fi
       mkdir -p $out/bin
       cp ${plain}/bin/app $out/bin
       ${program}/bin/nix-harden prelink-outputs $out

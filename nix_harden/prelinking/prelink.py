@@ -24,7 +24,8 @@ from nix_harden.freezing.freeze import check_target, follow, refuse_privileged, 
 from nix_harden.loading.disk import DiskReader, distrust, host_abi
 from nix_harden.loading.loader import Family, Graph, Reader
 from nix_harden.model import Edit, PathAction
-from nix_harden.prelinking import module, table
+from nix_harden.native import compiled
+from nix_harden.prelinking import table
 from nix_harden.prelinking.prelinked import Asker, Gain, Prelinked, Proof, Whole
 from nix_harden.prelinking.prove import Attach, prove
 from nix_harden.prelinking.slots import TYPES, Mapped
@@ -82,7 +83,9 @@ def write(
 
     `objects` are the files of the graph. Raises as `prelink`.
     """
-    attach = functools.partial(module.attach, _compiled(graph), page=module.PAGES[graph.nodes[0].object.abi.machine])
+    attach = functools.partial(
+        compiled.attach, _compiled(graph), page=compiled.PAGES[graph.nodes[0].object.abi.machine]
+    )
     done: list[tuple[Table, Proof, int]] = []
 
     def make(copy: str) -> None:
@@ -179,14 +182,9 @@ def _refuse(graph: Graph) -> None:
 
 def _compiled(graph: Graph) -> bytes:
     machine = graph.nodes[0].object.abi.machine
-    path = os.path.join(module.COMPILED, f"{machine}.so")
-    try:
-        with open(path, "rb") as file:
-            return file.read()
-    except FileNotFoundError:
-        problem = f"this nix-harden has no module for {machine}"
-        advice = f"compile it once with python3 -m nix_harden.prelinking.compile and a compiler for {machine}"
-        raise NotPrelinked(graph.root, problem, advice) from None
+    if (found := compiled.read(machine, compiled.MODULE)) is None:
+        raise NotPrelinked(graph.root, f"this nix-harden has no module for {machine}", compiled.advice(machine))
+    return found
 
 
 def read(graph: Graph, path: str) -> Mapped:

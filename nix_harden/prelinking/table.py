@@ -22,6 +22,7 @@ from nix_harden.loading.binding import Binder, Bindings, rivals
 from nix_harden.loading.loader import NEEDED, Graph
 from nix_harden.loading.symbols import SHN_ABS, SHN_UNDEF, STB_GNU_UNIQUE, STB_WEAK, STT_TLS
 from nix_harden.names import LIBC
+from nix_harden.native.bare import digest
 from nix_harden.prelinking.slots import TYPES, Mapped
 from nix_harden.settings import matches
 
@@ -37,7 +38,6 @@ STORE_PATH = re.compile(rb"(?:/[^/]+)*?/([0-9a-z]{32})-")
 HASH = 32
 STACK_END = b"__libc_stack_end"
 DT_DEBUG = 21
-MULTIPLIER, WORD = 0x9E3779B97F4A7C15, (1 << 64) - 1
 
 
 class Use(Flag):
@@ -273,16 +273,6 @@ def with_use(data: bytes, use: Use) -> bytes:
     """A whole table for another use."""
     (flags,) = struct.unpack_from("<I", data, 28)
     return _sealed(data[:28] + struct.pack("<I", flags | use.value) + data[32:])
-
-
-def digest(start: int, data: bytes) -> int:
-    """`digest` of module.c."""
-    found = start
-    padded = data + bytes(-len(data) % 8)
-    for word in memoryview(padded).cast("Q"):
-        found = ((found ^ word) * MULTIPLIER) & WORD
-        found ^= found >> 32
-    return found
 
 
 def identity(mapped: Mapped) -> int:

@@ -10,7 +10,7 @@ from support.source import function, prints
 from support.store import Store, Words, patchelf
 
 from nix_harden.errors import NotPrelinked, WriteError
-from nix_harden.prelinking import module
+from nix_harden.native import compiled
 from nix_harden.prelinking.prelink import prelink as call
 
 
@@ -86,7 +86,7 @@ def test_a_library_of_the_current_directory(store: Store) -> None:
 
 
 def test_a_machine_for_which_there_is_no_module(store: Store, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(module, "COMPILED", str(tmp_path))
+    monkeypatch.setattr(compiled, "COMPILED", str(tmp_path))
     with pytest.raises(NotPrelinked, match="this nix-harden has no module for EM_X86_64"):
         call(str(simple(store)), str(tmp_path / "out"))
     assert not (tmp_path / "out").exists()

@@ -10,15 +10,7 @@
  * la_objopen is called for the program, its loader, the vDSO and then each library in the order of loading, all before the first
  * _dl_relocate_object (rtld.c), which goes by pointers in the link map to the tags of the dynamic section (get-dynamic-info.h).
  */
-#define _GNU_SOURCE
-#include <elf.h>
-#include <link.h>
-#include <stddef.h>
-#include <stdint.h>
-
-typedef uint8_t u8;
-typedef uint32_t u32;
-typedef uint64_t u64;
+#include "bare.h"
 
 #define MAGIC "nixpre01"
 #define EXPORTED __attribute__((visibility("default")))
@@ -72,40 +64,11 @@ static struct left {
     ElfW(Dyn) *was[LEFT], **place[LEFT], now[LEFT];
 } lefts[MOST];
 
-static inline long call(long number, long a, long b, long c, long d)
-{
-#if defined __x86_64__
-    register long r10 __asm__("r10") = d;
-    long result;
-    __asm__ volatile("syscall" : "=a"(result) : "a"(number), "D"(a), "S"(b), "d"(c), "r"(r10) : "rcx", "r11", "memory");
-    return result;
-#elif defined __aarch64__
-    register long x8 __asm__("x8") = number, x0 __asm__("x0") = a, x1 __asm__("x1") = b, x2 __asm__("x2") = c, x3 __asm__("x3") = d;
-    __asm__ volatile("svc 0" : "+r"(x0) : "r"(x8), "r"(x1), "r"(x2), "r"(x3) : "memory");
-    return x0;
-#else
-#error "no system calls are known for this machine"
-#endif
-}
-#if defined __x86_64__
-enum { WRITE = 1, FACCESSAT = 269, EXIT_GROUP = 231 };
-#else
-enum { WRITE = 64, FACCESSAT = 48, EXIT_GROUP = 94 };
-#endif
-
 static int equal(const char *a, const char *b)
 {
     while (*a && *a == *b)
         a++, b++;
     return *a == *b;
-}
-
-static u64 length(const u8 *text)
-{
-    u64 size = 0;
-    while (text[size])
-        size++;
-    return size;
 }
 
 static int is_path(const char *name)
@@ -114,30 +77,6 @@ static int is_path(const char *name)
         if (*name == '/')
             return 1;
     return 0;
-}
-
-static u64 load(const void *from)
-{
-    u64 value;
-    __builtin_memcpy(&value, from, sizeof value);
-    return value;
-}
-
-static u64 mix(u64 hash, u64 word)
-{
-    hash = (hash ^ word) * 0x9E3779B97F4A7C15u;
-    return hash ^ hash >> 32;
-}
-
-/* Of whole words; the bytes that are left count as one, filled with zeros. */
-static u64 digest(u64 hash, const u8 *data, u64 size)
-{
-    for (; size >= 8; data += 8, size -= 8)
-        hash = mix(hash, load(data));
-    u64 last = 0;
-    for (u64 i = 0; i < size; i++)
-        last |= (u64)data[i] << 8 * i;
-    return size ? mix(hash, last) : hash;
 }
 
 static u64 identity(const struct link_map *map, const struct object *object)
