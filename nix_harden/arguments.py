@@ -472,7 +472,9 @@ def _add_split(commands: Commands) -> None:
         """Write what FILE holds as files in DIR, which is made: its names, tables and
 strings as text, a thing a line, its sections as bytes, and a manifest that says
 how they make the file. Every byte is in one of them. `nix-harden join` makes
-the file again, with what was changed in the parts.""",
+the file again, with what was changed in the parts. A program of x86-64 or
+AArch64 starts from its parts, by the program of its name among them, with the
+libraries that the part `needed` says at that moment.""",
         "./result/bin/app -o app-parts",
         "--json /run/current-system/sw/bin/git -o git-parts",
     )

@@ -312,9 +312,12 @@ def split(arguments: "Namespace") -> int:
         print(json.dumps({"version": 1, **asdict(done)}, indent=2))
     else:
         text = sum(each.form != "bytes" for each in done.parts)
+        starts = f"; {done.program} starts from them" if done.program else ""
         _say(
-            f"nix-harden: {done.file}: {count(len(done.parts), 'part', 'parts')} in {done.directory}, {text} of them text"
+            f"nix-harden: {done.file}: {count(len(done.parts), 'part', 'parts')} in {done.directory}, {text} of them text{starts}"
         )
+        if done.why_not is not None:
+            _say(f"nix-harden: warning: {done.file}: it cannot start from its parts: {done.why_not}")
     return DONE
 
 

@@ -22,7 +22,7 @@ in
     ''
     + lib.concatMapStrings (program: ''
       compiled=${program}/lib/nix-harden/nix_harden/native/compiled
-      [[ $(ls -A $compiled) == ${machine}.module.so ]] || fail "$(ls -A $compiled)"
+      [[ $(ls -A $compiled) == "${machine}.module.so"$'\n'"${machine}.start" ]] || fail "$(ls -A $compiled)"
       for file in $compiled/*; do
         for name in NEEDED SONAME RUNPATH RPATH; do
           [[ -z $(tag $name $file) ]] || fail "$name $(tag $name $file)"

@@ -7,11 +7,13 @@ import os
 import sys
 
 from nix_harden.errors import ToolError
-from nix_harden.native.compiled import COMPILED, MODULE
+from nix_harden.native.compiled import COMPILED, MODULE, START
 from nix_harden.process import run
 
 SOURCES = {
     MODULE: ("module.c", ()),
+    # it is no library: it stands by itself, and nothing relocates it
+    START: ("start.c", ("-Wl,-e,start", "-s")),
 }
 FLAGS = (
     "-O2 -std=gnu11 -Wall -Wextra -Werror -ffreestanding -fPIC -shared -nostdlib -fvisibility=hidden "

@@ -11,7 +11,7 @@ PT_LOAD, PT_NOTE, PF_R = 1, 4, 4
 BUILD_ID = 4  # how a linker aligns its note; that of .note.gnu.property is 8
 # Where the compiled files lie, named as <elf.h> names the machine; and what they are.
 COMPILED = os.path.join(os.path.dirname(__file__), "compiled")
-MODULE = "module.so"
+MODULE, START = "module.so", "start"
 # Segments begin on pages of the largest size that the machine's kernels have.
 PAGES: Mapping[str, int] = {"EM_X86_64": 1 << 12, "EM_AARCH64": 1 << 16}
 

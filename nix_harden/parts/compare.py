@@ -51,7 +51,7 @@ class _Side:
     """One of the two files, and its parts by what follows its name in theirs."""
 
     def __init__(self, path: str, directory: str) -> None:
-        done: Split = split(path, directory)
+        done: Split = split(path, directory, startable=False)
         prefix = len(os.path.join(directory, os.path.basename(done.file))) + 1
         self.parts = {each.path[prefix:]: each for each in done.parts}
         self.pieces: dict[str, list[Piece]] = {}

@@ -103,7 +103,7 @@ class _Parts:
         self._wanted: Counter[str] = Counter()
         for each in self.manifest.pieces:
             if each.form == "bytes":
-                self._wanted[each.part] += each.size
+                self._wanted[each.part] += each.lead + each.size
         self._lines: dict[str, list[str]] = {}
 
     def path(self, part: str) -> str:
@@ -111,7 +111,7 @@ class _Parts:
 
     def _read(self, path: str) -> str:
         try:
-            with open(path, encoding="utf-8", errors="surrogateescape") as file:
+            with open(path, encoding="utf-8", errors="surrogateescape", newline="") as file:
                 return file.read()
         except OSError as error:
             raise ReadError(path, error.strerror or str(error)) from error
@@ -138,7 +138,7 @@ class _Parts:
             yield self._text(piece)
 
     def _bytes(self, piece: Piece) -> Iterator[bytes]:
-        path, start = self.path(piece.part), self._used.get(piece.part, 0)
+        path, start = self.path(piece.part), self._used.get(piece.part, 0) + piece.lead
         wanted = self._wanted[piece.part]
         self._used[piece.part] = start + piece.size
         try:

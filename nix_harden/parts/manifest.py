@@ -2,14 +2,13 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass
 from typing import Any
 
 from nix_harden.parts.forms import Kind
-from nix_harden.parts.pieces import Piece
+from nix_harden.parts.pieces import BARE, Piece
 
 VERSION = 1
-BARE = ("bytes", "zero")
 FORMS = frozenset(
     (
         *BARE,
@@ -39,7 +38,7 @@ class Manifest:
 def dump(manifest: Manifest) -> str:
     """One piece a line, so that two builds compare."""
     values = asdict(manifest)
-    pieces = [[each.offset, each.size, each.part, each.form, each.title, each.names] for each in manifest.pieces]
+    pieces = [astuple(each) if each.lead else astuple(each)[:-1] for each in manifest.pieces]
     lines = ",\n".join(f"  {json.dumps(each)}" for each in pieces)
     head = json.dumps({"version": VERSION, **values, "pieces": None}, indent=1).removesuffix("null\n}")
     return f"{head}[\n{lines}\n ]\n}}\n"
@@ -56,7 +55,7 @@ def load(text: str) -> Manifest:
     found = Manifest(**values, kind=kind, needed=needed, pieces=pieces)
     end = 0
     for each in pieces:
-        if each.offset != end or each.size <= 0 or each.form not in FORMS or "/" in each.part:
+        if each.offset != end or each.size <= 0 or each.lead < 0 or each.form not in FORMS or "/" in each.part:
             raise ValueError(f"no piece of {each.size} bytes and the form {each.form!r} can be at {each.offset}")
         end = each.end
     if end != found.size or "/" in found.name or (kind is None and any(each.form not in BARE for each in pieces)):

@@ -18,6 +18,7 @@ LONGEST = 120  # characters of a part's name
 MANIFEST, NEEDED, REST, APPENDED, RELOCATIONS, NOTES, INTERPRETER, DYNAMIC = (
     "parts needed rest appended relocations notes interpreter dynamic".split()
 )
+BARE = ("bytes", "zero")  # the forms that are no text
 TITLED = (RELOCATIONS, NOTES)  # parts of several pieces, each below its name
 # Sections that have a name of their own among the parts, by type, and what form they have.
 TYPED = {
@@ -41,7 +42,7 @@ TAKEN = frozenset(
 class Piece:
     """Bytes of the file that lie together: `title` tells pieces of one part apart, `names` is the part with the strings that they refer to.
 
-    Of the form `zero` they are all 0, and no part has them; of the form `bytes` the part has them as they are.
+    Of the form `zero` they are all 0, and no part has them; of the form `bytes` the part has them as they are, behind `lead` zeros.
     """
 
     offset: int
@@ -50,6 +51,7 @@ class Piece:
     form: str
     title: str = ""
     names: str = ""
+    lead: int = 0
 
     @property
     def end(self) -> int:

@@ -16,9 +16,11 @@ from dataclasses import dataclass
 from nix_harden.errors import ReadError, UsageError, WriteError
 from nix_harden.freezing.copies import check_parent, made_directory
 from nix_harden.image import Broken, Image
-from nix_harden.parts.forms import SHIFT, Kind, Strings, Unread, meant, relocations
+from nix_harden.parts.forms import SHIFT, Kind, Strings, Unread, escape, meant, relocations
 from nix_harden.parts.manifest import Manifest, dump
+from nix_harden.parts.mapping import led
 from nix_harden.parts.pieces import APPENDED, INTERPRETER, MANIFEST, NEEDED, REST, TITLED, Piece, cut, kind_of
+from nix_harden.parts.start import NoStart, Starter
 from nix_harden.parts.text import heading, say, unsay
 
 CHUNK = 1 << 20
@@ -38,18 +40,23 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """A file that was taken apart: its real path, its size in bytes, and the parts in byte order of their names."""
+    """A file that was taken apart: its real path, its size in bytes, and the parts in byte order of their names.
+
+    `program` starts it from them; where it is None, `why_not` says why, and is None too for what is no program.
+    """
 
     file: str
     size: int
     directory: str
     parts: tuple[Part, ...]
+    program: str | None
+    why_not: str | None
 
 
-def split(path: str, directory: str) -> Split:
+def split(path: str, directory: str, *, startable: bool = True) -> Split:
     """Write the parts of the ELF file at `path` into `directory`, which is made, or holds nothing yet.
 
-    Raises UsageError, ReadError, WriteError; nothing is written then.
+    Beside those of a program, if that is `startable`, lies what starts it from them. Raises UsageError, ReadError, WriteError; nothing is written then.
     """
     directory = _free(directory)
     source = os.path.realpath(path)
@@ -65,7 +72,7 @@ def split(path: str, directory: str) -> Split:
         with made_directory(parent):
             aside = tempfile.mkdtemp(prefix=".nix-harden-", dir=parent)
             try:
-                found = _write(descriptor, status, os.path.basename(source), aside)
+                found, why_not = _write(descriptor, status, os.path.basename(source), aside, startable=startable)
                 os.chmod(aside, 0o755)
                 os.rename(aside, directory)
             except BaseException:
@@ -76,11 +83,13 @@ def split(path: str, directory: str) -> Split:
     finally:
         os.close(descriptor)
     counts = Counter((each.part, each.form) for each in found.pieces if each.form != "zero")
-    if found.needed:
+    if os.path.exists(os.path.join(directory, f"{found.name}.{NEEDED}")):
         counts[NEEDED, "names"] = 0
     paths = {part: os.path.join(directory, f"{found.name}.{part}") for part, _ in counts}
     parts = [Part(paths[part], os.stat(paths[part]).st_size, form, number) for (part, form), number in counts.items()]
-    return Split(source, found.size, directory, tuple(sorted(parts, key=lambda each: os.fsencode(each.path))))
+    ordered = tuple(sorted(parts, key=lambda each: os.fsencode(each.path)))
+    program = os.path.join(directory, found.name)
+    return Split(source, found.size, directory, ordered, program if os.path.exists(program) else None, why_not)
 
 
 def _free(directory: str) -> str:
@@ -92,10 +101,17 @@ def _free(directory: str) -> str:
     return path
 
 
-def _write(descriptor: int, status: os.stat_result, name: str, directory: str) -> Manifest:
+def _write(
+    descriptor: int, status: os.stat_result, name: str, directory: str, *, startable: bool
+) -> tuple[Manifest, str | None]:
+    """What was written, and why a program among it cannot start."""
+    starter, why_not = None, None
     try:
         image = Image(descriptor)
         kind, pieces = kind_of(image), cut(image)
+        starter, why_not = _starter(image) if startable else (None, None)
+        if starter is not None:
+            pieces = led(pieces, image.segments, starter.granule)
         writer = _Writer(descriptor, name, directory, kind)
         for piece in pieces:
             writer.learn(piece)
@@ -114,22 +130,39 @@ def _write(descriptor: int, status: os.stat_result, name: str, directory: str) -
         writer.interpreter,
         done,
     )
-    writer.put(NEEDED, "".join(f"{each}\n" for each in writer.needed))
+    if writer.needed or starter is not None:
+        writer.put(NEEDED, "".join(f"{each}\n" for each in writer.needed))
     writer.put(MANIFEST, dump(found))
-    return found
+    if starter is not None:
+        try:
+            program = starter.make(done, directory, name)
+        except (NoStart, Broken) as error:
+            return found, str(error)
+        with open(os.path.join(directory, name), "xb") as file:
+            file.write(program)
+            os.fchmod(file.fileno(), found.mode)
+    return found, why_not
+
+
+def _starter(image: Image) -> tuple[Starter | None, str | None]:
+    """What starts a program, or why nothing does."""
+    try:
+        return Starter(image), None
+    except (NoStart, Broken) as error:
+        return None, str(error) or None
 
 
 def _versions(image: Image) -> dict[int, str]:
-    """The names of versions by their numbers in the version table."""
+    """The names of versions, as the parts say names, by their numbers in the version table."""
     dynamic = image.dynamic
     if dynamic is None or dynamic.empty:
         return {}
     needs = [version for need in dynamic.version_needs for version in need.versions]
-    found = {each.index: dynamic.string(each.name, "a version") for each in needs}
+    places = {each.index: each.name for each in needs}
     for each in dynamic.version_definitions:
         if each.names:
-            found[each.version.index] = dynamic.string(each.names[0], "a version")
-    return found
+            places[each.version.index] = each.names[0]
+    return {index: escape(os.fsencode(dynamic.string(place, "a version"))) for index, place in places.items()}
 
 
 class _Writer:
@@ -159,9 +192,8 @@ class _Writer:
         return os.pread(self.descriptor, piece.size, piece.offset)
 
     def put(self, part: str, text: str) -> None:
-        if text:
-            with open(self.file(part), "a", encoding="utf-8", errors="surrogateescape") as file:
-                file.write(text)
+        with open(self.file(part), "a", encoding="utf-8", errors="surrogateescape", newline="") as file:
+            file.write(text)
 
     def file(self, part: str) -> str:
         return os.path.join(self.directory, f"{self.name}.{part}")
@@ -175,9 +207,11 @@ class _Writer:
         if piece.part in (REST, APPENDED) and self.is_zero(piece):
             return Piece(piece.offset, piece.size, "", "zero", piece.title)
         part = piece.part if piece.form == "bytes" else f"section-{piece.part}"
+        lead = piece.lead if piece.form == "bytes" else 0
         with open(self.file(part), "ab") as file:
+            file.truncate(file.tell() + lead)
             file.writelines(self.chunks(piece))
-        return Piece(piece.offset, piece.size, part, "bytes", piece.title)
+        return Piece(piece.offset, piece.size, part, "bytes", piece.title, lead=lead)
 
     def is_zero(self, piece: Piece) -> bool:
         return all(chunk == ZEROS[: len(chunk)] for chunk in self.chunks(piece))

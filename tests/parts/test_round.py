@@ -94,6 +94,16 @@ def test_mutated_files(store: Store, seed: int, tmp_path: Path) -> None:
         assert again(mutated, tmp_path) == data
 
 
+def test_names_that_are_no_words(store: Store, tmp_path: Path) -> None:
+    """Ends of lines, spaces and bytes that are no text, in a symbol and in a version that people are told of beside it."""
+    path = program(store)
+    for number, odd in enumerate((b"\r", b"\n", b" # ", b"\xff", b"\x85")):
+        path.write_bytes(path.read_bytes().replace(b"\0printf\0", b"\0" + odd.ljust(6, b"x") + b"\0"))
+        path.write_bytes(path.read_bytes().replace(b"\0GLIBC_2.2.5\0", b"\0" + odd.ljust(11, b"y") + b"\0"))
+        assert again(path, tmp_path / str(number)) == path.read_bytes()
+        path = program(store)
+
+
 def test_mode_and_links(store: Store, tmp_path: Path) -> None:
     """The file has the permission bits of that which a link leads to, and the parts its name."""
     path = program(store)
@@ -108,7 +118,9 @@ def test_mode_and_links(store: Store, tmp_path: Path) -> None:
 def test_parts_are_what_is_said(store: Store, tmp_path: Path) -> None:
     """The command says every part, each with its size and form; what people read is text."""
     said = check("split", store.call("split", program(store), "-o", tmp_path / "parts", "--json").out)
-    there = {str(path): path.stat().st_size for path in (tmp_path / "parts").iterdir() if path.suffix != ".parts"}
+    there = {
+        str(path): path.stat().st_size for path in (tmp_path / "parts").iterdir() if path.suffix not in ("", ".parts")
+    }
     assert {each["path"]: each["size"] for each in said["parts"]} == there
     forms = {Path(each["path"]).name.partition(".")[2]: each["form"] for each in said["parts"]}
     assert (forms["text"], forms["rodata"], forms["needed"]) == ("bytes", "bytes", "names")

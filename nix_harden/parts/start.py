@@ -1,0 +1,186 @@
+"""The program that starts another from its parts: what start.c was compiled to, and behind it a table and what the texts mean."""
+
+import os
+import re
+import stat
+import struct
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import astuple, replace
+from itertools import accumulate, groupby
+
+from nix_harden.image import DT_VERNEED, PT_DYNAMIC, PT_INTERP, PT_LOAD, Image
+from nix_harden.loading.loader import DF_1_PIE
+from nix_harden.native import compiled
+from nix_harden.native.bare import digest
+from nix_harden.parts.mapping import OWN, Memory, NoMemory, lay_out
+from nix_harden.parts.pieces import BARE, NEEDED, Piece
+
+MAGIC = b"nixpart1"
+TABLE = struct.Struct("<8s 3Q 2Q 2Q 2Q Q 3I I 4I 2I")
+FILE, STEP, TEXT, RANGE = (struct.Struct(each) for each in ("<QII", "<3QII", "<QQII", "<II"))
+ANY, NOWHERE = (1 << 64) - 1, (1 << 32) - 1
+ET_EXEC = 2
+PT_GNU_STACK = 0x6474E551
+DT_FLAGS_1 = 0x6FFFFFFB
+WAY_OUT = {"EM_X86_64": 4, "EM_AARCH64": 8}  # bytes of the instructions that unmap what started
+HASH = re.compile(rb"(?<=/)[0-9a-z]{32}(?=-)")  # of a store path, which Nix overwrites wherever it stands
+CAPABILITIES = "security.capability"
+
+
+class NoStart(Exception):
+    """Why a program cannot start from its parts; of what is no program, nothing."""
+
+
+class Starter:
+    """What starts the program of an image from its parts. Raises NoStart, Broken."""
+
+    def __init__(self, image: Image) -> None:
+        self.image = image
+        header = image.read(0, compiled.HEADER.size, "the file header")
+        _, _, _, self.entry, self.headers, *_ = compiled.HEADER.unpack(header)
+        self.interpreter = next((each for each in image.segments if each.type == PT_INTERP), None)
+        self.dynamic = next((each for each in image.segments if each.type == PT_DYNAMIC), None)
+        if not self._is_program():
+            raise NoStart
+        self.compiled = self._compiled()
+        status = os.fstat(image.descriptor)
+        if status.st_mode & (stat.S_ISUID | stat.S_ISGID) or CAPABILITIES in os.listxattr(image.descriptor):
+            raise NoStart("it is set-user-ID or has capabilities, and its parts may be anybody's")
+        aligned = [each.align for each in image.segments if each.type == PT_LOAD]
+        self.align = max(aligned, default=0)
+        self.granule = min([compiled.PAGES[image.machine], *aligned])
+        if self.granule < min(compiled.PAGES.values()) or any(each & each - 1 for each in aligned):
+            raise NoStart("its segments are not aligned to pages")
+
+    def _is_program(self) -> bool:
+        dynamic = self.image.dynamic
+        is_pie = dynamic is not None and bool((dynamic.value(DT_FLAGS_1) or 0) & DF_1_PIE)
+        return self.entry != 0 and (self.image.type == ET_EXEC or is_pie or self.interpreter is not None)
+
+    def _compiled(self) -> bytes:
+        machine = self.image.machine
+        problem = f"nothing here starts programs of {machine.removeprefix('EM_')} from parts"
+        if machine not in compiled.PAGES or self.image.bits != 64 or self.image.order != "<":
+            raise NoStart(problem)
+        if (found := compiled.read(machine, compiled.START)) is None:
+            raise NoStart(f"{problem}; {compiled.advice(machine)}")
+        return found
+
+    def make(self, pieces: Sequence[Piece], directory: str, name: str) -> bytes:
+        """The file that lies beside the parts and starts the program. Raises NoStart, Broken, OSError."""
+        try:
+            memory = lay_out(self.image.segments, pieces, self.granule)
+        except NoMemory as error:
+            raise NoStart(str(error)) from None
+        texts = list(_texts(pieces, memory, os.path.join(directory, name)))
+        page = compiled.PAGES[self.image.machine]
+        # what the texts mean begins on the page behind the table, which has to say where
+        size = len(compiled.attach(self.compiled, self._table(memory, pieces, texts, 0), page=page))
+        start = -(-size // page) * page
+        whole = bytearray(compiled.attach(self.compiled, self._table(memory, pieces, texts, start), page=page))
+        self._set_stack(whole)
+        whole += bytes(start + memory.size - len(whole))
+        for each in memory.said:
+            at, length = start + each.offset, each.end - each.start
+            whole[at : at + length] = self.image.read(each.start, length, "what a text means")
+        return bytes(whole)
+
+    def _table(self, memory: Memory, pieces: Sequence[Piece], texts: Sequence[tuple[str, bytes]], start: int) -> bytes:
+        """As struct table of start.c has it, with what texts mean from `start` on."""
+        names = bytearray(b"\0")
+
+        def called(text: bytes) -> int:
+            names.extend(text + b"\0")
+            return TABLE.size + len(names) - len(text) - 1
+
+        interpreter = 0
+        if (at := self.interpreter) is not None:
+            interpreter = called(self.image.read(at.offset, at.size, "the interpreter").partition(b"\0")[0])
+        sizes: Counter[str] = Counter()
+        for piece in pieces:
+            sizes[piece.part] += piece.lead + piece.size
+        files, steps = [], []
+        for source, group in groupby(memory.steps, lambda each: each.source):
+            taken = list(group)
+            name = NOWHERE if source is None else called(f".{source}".encode() if source != OWN else b"")
+            files.append(FILE.pack(sizes[source] if source else ANY, name, len(taken)))
+            move = start if source == OWN else 0
+            steps += [
+                STEP.pack(each.address, each.size, each.offset + move, each.kind, each.protection) for each in taken
+            ]
+        said, ranges = [], []
+        for part, data in texts:
+            found, known = 0, list(_without_hashes(data))
+            for first, behind in known:
+                found = digest(found, data[first:behind])
+                ranges.append(RANGE.pack(first, behind - first))
+            said.append(TEXT.pack(len(data), found, called(f".{part}".encode()), len(known)))
+        names += bytes(-len(names) % 8)
+        lists = [b"".join(each) for each in (files, steps, said, ranges)]
+        places = list(accumulate(map(len, lists), initial=TABLE.size + len(names)))
+        dynamic, needs = self.dynamic, self._needs(pieces)
+        head = TABLE.pack(
+            MAGIC,
+            *(memory.low, memory.high, self.align),
+            *(self._address(self.headers), self.entry),
+            *((dynamic.address, dynamic.size // 16) if dynamic is not None else (0, 0)),
+            *needs,
+            self._spare(memory),
+            *(self.granule, self.image.type == ET_EXEC, len(self.image.segments), interpreter),
+            *places[:4],
+            *(len(files), len(said)),
+        )
+        return b"".join((head, names, *lists))
+
+    def _address(self, offset: int) -> int:
+        """Where bytes of the file lie in memory. Raises NoStart."""
+        for each in self.image.segments:
+            if each.type == PT_LOAD and each.offset <= offset < each.offset + each.size:
+                return each.address + offset - each.offset
+        raise NoStart("its program headers are not loaded")
+
+    def _needs(self, pieces: Sequence[Piece]) -> tuple[int, int]:
+        """Where the versions lie in memory that the program needs, and how many bytes they are at most."""
+        dynamic = self.image.dynamic
+        if dynamic is None or (address := dynamic.value(DT_VERNEED)) is None:
+            return 0, 0
+        offset = self.image.offset(address, "the version needs")
+        piece = next(each for each in pieces if each.offset <= offset < each.end)
+        return address, piece.end - offset
+
+    def _spare(self, memory: Memory) -> int:
+        """Where the instructions go that unmap what started; 0 where there is no room."""
+        size = WAY_OUT[self.image.machine]
+        end, room = memory.gap
+        at = (end - size) & -size
+        return at if at >= end - room and room else 0
+
+    def _set_stack(self, file: bytearray) -> None:
+        """The kernel makes a stack as the program wants it (PT_GNU_STACK)."""
+        wanted = next((each.flags for each in self.image.segments if each.type == PT_GNU_STACK), None)
+        for place, each in compiled.headers(bytes(file)):
+            if each.type == PT_GNU_STACK:
+                flags = each.flags if wanted is None else wanted
+                compiled.SEGMENT.pack_into(file, place, *astuple(replace(each, flags=flags)))
+
+
+def _texts(pieces: Sequence[Piece], memory: Memory, prefix: str) -> Iterator[tuple[str, bytes]]:
+    """The parts that are text and whose bytes are in memory, with what they say; that of NEEDED first."""
+    used = {
+        each.part
+        for each in pieces
+        if each.form not in BARE and any(said.start < each.end and each.offset < said.end for said in memory.said)
+    }
+    for part in (NEEDED, *sorted(used)):
+        with open(f"{prefix}.{part}", "rb") as file:
+            yield part, file.read()
+
+
+def _without_hashes(data: bytes) -> Iterator[tuple[int, int]]:
+    """What of a text is no hash of a store path: from where to where."""
+    start = 0
+    for each in HASH.finditer(data):
+        yield start, each.start()
+        start = each.end()
+    yield start, len(data)
