@@ -1,6 +1,11 @@
-# The outputs of `drv` once more, edited by `commands`, which find them in the array `places`. What they hold of their own old
+# The outputs of `drv` once more, edited by `commands`, which find them in the array `places`, and their
+# programs by `programs`. What they hold of their own old
 # store paths is that of the new ones; nothing is built again.
-{ lib, runCommand }:
+{
+  lib,
+  runCommand,
+  patchelf,
+}:
 drv:
 { commands, passthru }:
 let
@@ -32,5 +37,19 @@ runCommand drv.name
         ln -sfn "''${!name}''${target#"''${!old}"}" "$link"
       done
     done
+    # Every program of bin, sbin and libexec, each with a null behind it.
+    programs() {
+      local place directory program
+      for place in "''${places[@]}"; do
+        for directory in "$place"/{bin,sbin,libexec}; do
+          [[ -d $directory && ! -L $directory ]] || continue
+          while IFS= read -r -d "" program; do
+            if ${patchelf}/bin/patchelf --print-interpreter "$program" > /dev/null 2>&1; then
+              printf '%s\0' "$program"
+            fi
+          done < <(find "$directory" -type f -perm -0100 -print0 | sort -z)
+        done
+      done
+    }
     ${commands}
   ''

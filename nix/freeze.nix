@@ -4,7 +4,6 @@
 {
   lib,
   callPackage,
-  patchelf,
   nix-harden,
 }:
 programs: drv:
@@ -25,16 +24,9 @@ let
     done
   '';
   every = ''
-    for place in "''${places[@]}"; do
-      for directory in "$place"/{bin,sbin,libexec}; do
-        [[ -d $directory && ! -L $directory ]] || continue
-        while IFS= read -r -d "" program; do
-          if ${patchelf}/bin/patchelf --print-interpreter "$program" > /dev/null 2>&1; then
-            freeze "$program"
-          fi
-        done < <(find "$directory" -type f -perm -0100 -print0)
-      done
-    done
+    while IFS= read -r -d "" program; do
+      freeze "$program"
+    done < <(programs)
   '';
 in
 callPackage ./edited.nix { } drv {

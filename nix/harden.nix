@@ -214,6 +214,7 @@ let
   freeze = package: freezePrograms package null;
   # A finished package, its programs with tables of the symbols that they need; nothing else is built again.
   prelink = package: (hookFor package).prelink package;
+  split = package: (hookFor package).split package;
   # An overlay, by the name of the function that makes it: finished packages, edited by what a hook brings for that.
   editing =
     function: edit: names: final: prev:
@@ -334,6 +335,7 @@ in
     ;
   inherit freeze freezePrograms freezePackages;
   inherit prelink prelinkPackages;
+  inherit split;
   inherit (plainly) hardenStdenv hardenPackage hardenPackages;
   hardenEverything = options: (withOptions options).hardenEverything;
 }

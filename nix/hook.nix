@@ -22,6 +22,8 @@ makeSetupHook
       unharden = callPackage ./unharden.nix { inherit nix-harden; };
       # freezePrograms [ "bin/hello" ] drv: the same package, whose programs name all that they load; every program for null.
       freezePrograms = callPackage ./freeze.nix { inherit nix-harden; };
+      # split drv: the same package, whose programs lie in parts.
+      split = callPackage ./split.nix { nix-harden = program; };
       # prelink drv: the same package, whose programs have no symbols looked up where that is worth it.
       prelink = callPackage ./prelink.nix { nix-harden = program; };
     };

@@ -495,9 +495,11 @@ taken away in the part `needed`, and an interpreter, SONAME or search path be
 another; whatever else is text or bytes may be others of the same size. What
 cannot be honoured leads to exit status 1.""",
         "app-parts -o ./app",
-        "--json git-parts -o ./git",
+        "--json git-parts/git -o ./git",
     )
-    sub.add_argument("directory", metavar="DIR", help="what split has made")
+    sub.add_argument(
+        "directory", metavar="DIR", help="what split has made, or the program in it, where there are several"
+    )
     sub.add_argument(
         "-o", "--output", required=True, metavar="FILE", help="the file to write; one that is there is replaced"
     )

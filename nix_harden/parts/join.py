@@ -47,8 +47,8 @@ class Joined:
     names: Names
 
 
-def join(directory: str, out: str, *, settings: Settings | None = None) -> Joined:
-    """Write to `out` the file that the parts in `directory` are of.
+def join(place: str, out: str, *, settings: Settings | None = None) -> Joined:
+    """Write to `out` the file that the parts in `place` are of, a directory or the program there that starts from them.
 
     Raises UsageError, ReadError, and NotJoined for a part, with its line, that cannot be honoured; what was at `out` is whole then.
     """
@@ -57,7 +57,7 @@ def join(directory: str, out: str, *, settings: Settings | None = None) -> Joine
     check_parent(target, "--output")
     if os.path.isdir(target):
         raise UsageError("--output", f"{out} is a directory; say the name of a file in it")
-    parts = _Parts(directory)
+    parts = _Parts(place)
     with made_directory(os.path.dirname(target)):
         try:
             return _write(parts, target, settings)
@@ -82,20 +82,34 @@ def _write(parts: "_Parts", target: str, settings: Settings) -> Joined:
     return Joined(target, size, names)
 
 
-class _Parts:
-    """The parts in a directory. Raises UsageError, ReadError where they are none."""
+def _manifest(place: str) -> str:
+    """The manifest in a directory of one, or that beside the program that starts from the parts."""
+    if not os.path.isdir(place):
+        found = f"{place}.{MANIFEST}"
+        if not os.path.exists(found):
+            raise UsageError(
+                place, f"is no directory, and no {os.path.basename(found)} is beside it; say what split has made"
+            )
+        return found
+    every = glob.glob(os.path.join(glob.escape(place), f"*.{MANIFEST}"), include_hidden=True)
+    if len(every) != 1:
+        which = "no file" if not every else f"{len(every)} files"
+        advice = "say a directory that split has made, or the program in it"
+        raise UsageError(place, f"has {which} that end in .{MANIFEST}; {advice}")
+    return every[0]
 
-    def __init__(self, directory: str) -> None:
-        self.directory = directory
-        found = glob.glob(os.path.join(glob.escape(directory), f"*.{MANIFEST}"))
-        if len(found) != 1:
-            which = "no file" if not found else f"{len(found)} files"
-            raise UsageError(directory, f"has {which} that end in .{MANIFEST}; say a directory that split has made")
+
+class _Parts:
+    """The parts in a directory, or of a program there. Raises UsageError, ReadError where they are none."""
+
+    def __init__(self, place: str) -> None:
+        manifest = _manifest(place)
+        self.directory = os.path.dirname(manifest)
         try:
-            self.manifest = load(self._read(found[0]))
+            self.manifest = load(self._read(manifest))
         except (ValueError, KeyError, TypeError) as error:
             raise NotJoined(
-                found[0], None, f"it is no manifest of this version: {error}", "split the file again"
+                manifest, None, f"it is no manifest of this version: {error}", "split the file again"
             ) from error
         self._strings: dict[str, Strings] = {}
         self._used: dict[str, int] = {}

@@ -25,6 +25,7 @@ PT_GNU_STACK = 0x6474E551
 DT_FLAGS_1 = 0x6FFFFFFB
 WAY_OUT = {"EM_X86_64": 4, "EM_AARCH64": 8}  # bytes of the instructions that unmap what started
 HASH = re.compile(rb"(?<=/)[0-9a-z]{32}(?=-)")  # of a store path, which Nix overwrites wherever it stands
+ADDRESSES = 1 << 47  # of what the kernel gives a program on the machines of WAY_OUT
 CAPABILITIES = "security.capability"
 
 
@@ -73,6 +74,8 @@ class Starter:
             memory = lay_out(self.image.segments, pieces, self.granule)
         except NoMemory as error:
             raise NoStart(str(error)) from None
+        if memory.high > ADDRESSES:
+            raise NoStart("its segments lie where no address is")
         texts = list(_texts(pieces, memory, os.path.join(directory, name)))
         page = compiled.PAGES[self.image.machine]
         # what the texts mean begins on the page behind the table, which has to say where
@@ -146,7 +149,9 @@ class Starter:
         if dynamic is None or (address := dynamic.value(DT_VERNEED)) is None:
             return 0, 0
         offset = self.image.offset(address, "the version needs")
-        piece = next(each for each in pieces if each.offset <= offset < each.end)
+        piece = next((each for each in pieces if each.offset <= offset < each.end), None)
+        if piece is None:
+            raise NoStart("the versions that it needs are not in the file")
         return address, piece.end - offset
 
     def _spare(self, memory: Memory) -> int:

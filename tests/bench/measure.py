@@ -77,7 +77,7 @@ def fixed(program: Program, copies: int) -> Fixed:
         failing_opens(program.loader, program.path),
         sum(segments(path) for path in files),
         sum(os.stat(path).st_size for path in files),
-        None if program.waits is None else _resident(program.path, program.waits, copies),
+        None if program.waits is None else resident(program.path, program.waits, copies),
     )
 
 
@@ -109,7 +109,7 @@ def _mmaps(program: Program) -> int:
     return sum(line.startswith(b"mmap(") for line in done.stderr.splitlines())
 
 
-def _resident(path: Path, waits: Sequence[str], copies: int) -> int:
+def resident(path: Path, waits: Sequence[str], copies: int) -> int:
     processes = [
         subprocess.Popen(
             [path, *waits],

@@ -245,3 +245,18 @@ def test_directories_that_are_no_parts(store: Store, app: Path, tmp_path: Path) 
     assert "app.rodata: cannot be read: No such file" in store.call("join", parts, "-o", tmp_path / "out", status=3).err
     assert "is a directory" in store.call("join", parts, "-o", tmp_path, status=2).err
     assert not (tmp_path / "out").exists()
+
+
+def test_one_of_several_programs_in_a_directory(store: Store, tmp_path: Path) -> None:
+    """It is said by what starts it; hidden ones are found as well."""
+    programs = [store.package(name).program(name, prints()) for name in ("one", ".two")]
+    there = tmp_path / "bin"
+    for program in programs:
+        store.call("split", program, "-o", tmp_path / "parts")
+        shutil.copytree(tmp_path / "parts", there, dirs_exist_ok=True)
+        shutil.rmtree(tmp_path / "parts")
+    assert "has 2 files that end in .parts" in store.call("join", there, "-o", tmp_path / "out", status=2).err
+    assert "no gone.parts is beside it" in store.call("join", there / "gone", "-o", tmp_path / "out", status=2).err
+    for program in programs:
+        store.call("join", there / program.name, "-o", tmp_path / "out")
+        assert (tmp_path / "out").read_bytes() == program.read_bytes()
