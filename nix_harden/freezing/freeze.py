@@ -31,6 +31,7 @@ from nix_harden.loading.disk import DiskReader, Loaders, distrust
 from nix_harden.loading.loader import Family, Graph, How, Reader, Unloadable, Unopened, walk
 from nix_harden.loading.symbols import KINDS, Symbols
 from nix_harden.model import Kind
+from nix_harden.native.compiled import is_start
 from nix_harden.prelinking.named import module_of
 from nix_harden.process import ask, show
 from nix_harden.settings import Settings, from_environ
@@ -309,6 +310,8 @@ def closure(path: str, reader: Reader) -> Graph:
     obj = seen.loadable.object
     if obj.kind in (Kind.LIBRARY, Kind.PLUGIN):
         raise NotFrozen(path, "it is a shared library, not a program", "freeze the programs that use it")
+    if obj.interpreter is None and is_start(path):
+        raise NotFrozen(path, "it starts from its parts", "take the program that `nix-harden join` makes of it")
     if obj.interpreter is None:
         what = "static-pie" if seen.loadable.type == "ET_DYN" else "static"
         raise NotFrozen(path, f"it is {what} and loads no libraries", "there is nothing to do for it")

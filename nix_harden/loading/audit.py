@@ -7,7 +7,16 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
 from nix_harden.errors import ToolError
-from nix_harden.loading.checks import CHECKS, PRELINKED, Finding, Severity, disagreement, malformed, missing_interpreter
+from nix_harden.loading.checks import (
+    CHECKS,
+    PRELINKED,
+    Finding,
+    Severity,
+    disagreement,
+    in_parts,
+    malformed,
+    missing_interpreter,
+)
 from nix_harden.loading.disk import SECONDS, DiskReader, Loaders, distrust, elf_files
 from nix_harden.loading.loader import (
     NEEDED,
@@ -20,6 +29,7 @@ from nix_harden.loading.loader import (
     walk,
 )
 from nix_harden.model import Kind
+from nix_harden.native.compiled import is_start
 from nix_harden.process import Answer, ask
 from nix_harden.progress import Progress
 
@@ -201,6 +211,8 @@ def _walk_root(
     if not isinstance(seen, Found):
         return Root(path, None, 0, False, seen.why), None
     obj = seen.loadable.object
+    if obj.kind is Kind.PROGRAM and obj.interpreter is None and is_start(path):
+        run.add(in_parts(path))
     if obj.kind is Kind.OTHER or (obj.kind is Kind.PROGRAM and obj.interpreter is None):
         return None, None  # nothing dynamic, or a program that starts without a loader
     loader = loaders.of(obj)

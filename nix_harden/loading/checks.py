@@ -392,6 +392,11 @@ def missing_interpreter(path: str, interpreter: str, foreign: bool) -> Finding:
     )
 
 
+def in_parts(path: str) -> Finding:
+    said = f"it starts from its parts, and loads what {path}.needed says then: audit what `nix-harden join` makes of it"
+    return Finding("in-parts", Severity.WARNING, path, "", said, path)
+
+
 def disagreement(graph: Graph, difference: str) -> Finding:
     return Finding("loader-disagrees", Severity.ERROR, graph.root, "", f"{graph.loader.path}: {difference}", graph.root)
 
@@ -406,6 +411,9 @@ CHECKS = (
         "A program whose interpreter is not there or for another machine",
         Severity.ERROR,
         _reported_apart,
+    ),
+    Check(
+        "in-parts", "A program that starts from its parts, which are not looked at", Severity.WARNING, _reported_apart
     ),
     Check("malformed", "A file that begins as ELF and breaks the format", Severity.ERROR, _reported_apart),
     Check("soname-twice", "Two different files for one SONAME in one program", Severity.ERROR, _twice),

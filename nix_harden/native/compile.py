@@ -11,12 +11,12 @@ from nix_harden.native.compiled import COMPILED, MODULE, START
 from nix_harden.process import run
 
 SOURCES = {
-    MODULE: ("module.c", ()),
-    # it is no library: it stands by itself, and nothing relocates it
-    START: ("start.c", ("-Wl,-e,start", "-s")),
+    MODULE: ("module.c", ("-shared",)),
+    # it stands by itself, and nothing relocates it
+    START: ("start.c", ("-static-pie", "-Wl,-e,start", "-s")),
 }
 FLAGS = (
-    "-O2 -std=gnu11 -Wall -Wextra -Werror -ffreestanding -fPIC -shared -nostdlib -fvisibility=hidden "
+    "-O2 -std=gnu11 -Wall -Wextra -Werror -ffreestanding -fPIC -nostdlib -fvisibility=hidden "
     # it is there before anything that a compiler may take for granted
     "-fno-stack-protector -fno-asynchronous-unwind-tables "
     "-Wl,--build-id=sha1 -Wl,-z,now -Wl,-z,noexecstack -Wl,-z,defs"

@@ -12,6 +12,8 @@ BUILD_ID = 4  # how a linker aligns its note; that of .note.gnu.property is 8
 # Where the compiled files lie, named as <elf.h> names the machine; and what they are.
 COMPILED = os.path.join(os.path.dirname(__file__), "compiled")
 MODULE, START = "module.so", "start"
+PARTED = b"nixpart1"  # how the table of a program in parts begins
+SMALL = 4096  # the headers are in so many bytes of what was compiled here
 # Segments begin on pages of the largest size that the machine's kernels have.
 PAGES: Mapping[str, int] = {"EM_X86_64": 1 << 12, "EM_AARCH64": 1 << 16}
 
@@ -53,6 +55,17 @@ def headers(file: bytes) -> list[tuple[int, Loaded]]:
         return []
     offsets = [place + number * size for number in range(count)]
     return [(offset, Loaded(*SEGMENT.unpack_from(file, offset))) for offset in offsets]
+
+
+def is_start(path: str) -> bool:
+    """Whether a file is what starts a program from its parts. Raises OSError."""
+    with open(path, "rb") as file:
+        window = file.read(SMALL)
+        last = [each for _, each in headers(window) if each.type == PT_LOAD][-1:]
+        if not last:
+            return False
+        file.seek(last[0].offset)
+        return file.read(len(PARTED)) == PARTED
 
 
 def attach(compiled: bytes, table: bytes, *, page: int) -> bytes:

@@ -16,7 +16,6 @@ from nix_harden.native.bare import digest
 from nix_harden.parts.mapping import OWN, Memory, NoMemory, lay_out
 from nix_harden.parts.pieces import BARE, NEEDED, Piece
 
-MAGIC = b"nixpart1"
 TABLE = struct.Struct("<8s 3Q 2Q 2Q 2Q Q 3I I 4I 2I")
 FILE, STEP, TEXT, RANGE = (struct.Struct(each) for each in ("<QII", "<3QII", "<QQII", "<II"))
 ANY, NOWHERE = (1 << 64) - 1, (1 << 32) - 1
@@ -103,11 +102,12 @@ class Starter:
         sizes: Counter[str] = Counter()
         for piece in pieces:
             sizes[piece.part] += piece.lead + piece.size
+        sizes[OWN] = start + memory.size
         files, steps = [], []
         for source, group in groupby(memory.steps, lambda each: each.source):
             taken = list(group)
             name = NOWHERE if source is None else called(f".{source}".encode() if source != OWN else b"")
-            files.append(FILE.pack(sizes[source] if source else ANY, name, len(taken)))
+            files.append(FILE.pack(ANY if source is None else sizes[source], name, len(taken)))
             move = start if source == OWN else 0
             steps += [
                 STEP.pack(each.address, each.size, each.offset + move, each.kind, each.protection) for each in taken
@@ -124,7 +124,7 @@ class Starter:
         places = list(accumulate(map(len, lists), initial=TABLE.size + len(names)))
         dynamic, needs = self.dynamic, self._needs(pieces)
         head = TABLE.pack(
-            MAGIC,
+            compiled.PARTED,
             *(memory.low, memory.high, self.align),
             *(self._address(self.headers), self.entry),
             *((dynamic.address, dynamic.size // 16) if dynamic is not None else (0, 0)),

@@ -25,6 +25,7 @@ from nix_harden.errors import ReadError, ToolError, UsageError
 from nix_harden.freezing.wrappers import LARGEST, interpreter, wrapped
 from nix_harden.model import Kind
 from nix_harden.names import MUSL
+from nix_harden.native.compiled import is_start
 from nix_harden.prelinking.named import module_of
 from nix_harden.process import start_beside
 from nix_harden.settings import matches
@@ -258,6 +259,8 @@ def subject(program: str, args: Sequence[str] = (), image: str | None = None) ->
         raise UsageError(chain[-1], "is no ELF file, and no wrapper of nixpkgs' that starts one; say an ELF program")
     if found.kind in (Kind.LIBRARY, Kind.PLUGIN):
         raise UsageError(chain[-1], "is a shared library, which is not started; say a program that uses it")
+    if found.interpreter is None and is_start(chain[-1]):
+        raise UsageError(chain[-1], "starts from its parts; say the program that `nix-harden join` makes of it")
     modules = tuple(os.path.realpath(name) for name in found.filters if os.path.isabs(name))
     return Subject(
         os.path.abspath(path),

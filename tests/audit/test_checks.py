@@ -350,6 +350,20 @@ def test_prelinked(store: Store) -> None:
     assert found("prelinked", store, audited) == []
 
 
+def test_in_parts(store: Store, tmp_path: Path) -> None:
+    """What starts a program from its parts loads what a text says: no other command answers for it."""
+    program = app(store, library(store.package("f")))
+    store.call("split", program, "-o", tmp_path / "parts")
+    start = tmp_path / "parts" / "app"
+    [finding] = found("in-parts", store, start)
+    assert f"loads what {start}.needed says then" in finding.message
+    assert found("in-parts", store, program) == []
+    for words in (["freeze", "-o", tmp_path / "out"], ["prelink", "-o", tmp_path / "out"], ["trace"]):
+        said = store.call(*words, start, status=None)
+        assert said.status
+        assert "program that `nix-harden join` makes of it" in said.err
+
+
 @pytest.mark.parametrize("names", ["other.so", "other.so:/nowhere/other.so"])
 def test_an_audit_module_that_is_searched_for_is_nobody_s_here(store: Store, names: str) -> None:
     """No module of this project is named so, whatever file of that name lies in the current directory."""
