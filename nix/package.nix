@@ -15,6 +15,8 @@ let
       packages.jinja2
       packages.rich
     ]
+    # reads instructions, for `nix-harden diff`
+    ++ lib.optionals (forPeople && packages ? iced-x86) [ packages.iced-x86 ]
   );
   # what makes completions and the man page, and is not needed afterwards
   shell = python3.withPackages (packages: [

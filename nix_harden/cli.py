@@ -337,9 +337,16 @@ def join(arguments: "Namespace") -> int:
 
 def diff(arguments: "Namespace") -> int:
     """Take both apart, compare, say."""
+    from importlib.util import find_spec
+
     from nix_harden.parts import compare
+    from nix_harden.parts.instructions import LIBRARY
 
     rows = compare.compare(arguments.first, arguments.second)
+    if find_spec(LIBRARY) is None:
+        _say(
+            "nix-harden: instructions of x86 are compared as bytes: install iced-x86 to have their addresses taken out"
+        )
     if arguments.json:
         print(json.dumps({"version": 1, **compare.as_json(rows)}, indent=2))
     else:

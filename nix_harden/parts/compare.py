@@ -12,9 +12,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from nix_harden.image import Broken, Image
-from nix_harden.parts.forms import COMMENT, relocations
-from nix_harden.parts.pieces import RELOCATIONS, Piece, cut, kind_of
+from nix_harden.image import SHF_EXECINSTR, Broken, Image, Section
+from nix_harden.parts.forms import COMMENT, Kind, relocations
+from nix_harden.parts.instructions import available, placeless
+from nix_harden.parts.manifest import load
+from nix_harden.parts.pieces import MANIFEST, RELOCATIONS, Piece
 from nix_harden.parts.split import Split, split
 from nix_harden.words import count
 
@@ -52,17 +54,22 @@ class _Side:
 
     def __init__(self, path: str, directory: str) -> None:
         done: Split = split(path, directory, startable=False)
-        prefix = len(os.path.join(directory, os.path.basename(done.file))) + 1
-        self.parts = {each.path[prefix:]: each for each in done.parts}
+        prefix = os.path.join(directory, f"{os.path.basename(done.file)}.")
+        self.parts = {each.path.removeprefix(prefix): each for each in done.parts}
+        with open(prefix + MANIFEST, encoding="utf-8") as file:
+            manifest = load(file.read())
         self.pieces: dict[str, list[Piece]] = {}
-        self.bits, self.written = 64, dict[str, set[int]]()
-        with open(done.file, "rb") as file, contextlib.suppress(Broken):
-            image = Image(file.fileno())
-            self.bits = image.bits
-            pieces = cut(image)
-            for piece in pieces:
-                self.pieces.setdefault(piece.part, []).append(piece)
-            self.written = _written(image, pieces)
+        for piece in manifest.pieces:
+            self.pieces.setdefault(piece.part, []).append(piece)
+        self.written: dict[str, set[int]] = {}
+        self.code: dict[int, Section] = {}
+        if manifest.kind is None:
+            return
+        self.kind = manifest.kind
+        with open(done.file, "rb") as elf, contextlib.suppress(Broken):
+            image = Image(elf.fileno())
+            self.written = _written(image, self.kind, manifest.pieces)
+            self.code = {each.offset: each for each in image.sections if each.flags & SHF_EXECINSTR}
 
     def read(self, part: str) -> bytes:
         with open(self.parts[part].path, "rb") as file:
@@ -78,8 +85,13 @@ class _Side:
             return "\n".join(_placeless(data.decode(errors="surrogateescape").split("\n"), form)).encode(
                 errors="surrogateescape"
             )
-        found, start, width = bytearray(data), 0, self.bits // 8
+        found, start = bytearray(data), 0
         for piece in self.pieces.get(part, []):
+            width = self.kind.bits // 8 if self.written else 0
+            section = self.code.get(piece.offset)
+            if section is not None and available(self.kind.machine):
+                instructions = data[start : start + piece.size]
+                found[start : start + piece.size] = placeless(self.kind.machine, instructions, section.address)
             for place in self.written.get(piece.title, ()):
                 if place + width <= piece.size:
                     found[start + place : start + place + width] = bytes(width)
@@ -87,9 +99,8 @@ class _Side:
         return bytes(found)
 
 
-def _written(image: Image, pieces: Iterable[Piece]) -> dict[str, set[int]]:
+def _written(image: Image, kind: Kind, pieces: Iterable[Piece]) -> dict[str, set[int]]:
     """By section, the places in it that relocations write an address to."""
-    kind = kind_of(image)
     by_offset = {(section.offset, section.size): section for section in image.sections}
     named = [
         (section, piece.title)

@@ -1,11 +1,15 @@
 """Two builds are compared part by part: what is the same, what lies elsewhere alone, what really changed."""
 
+import subprocess
 from pathlib import Path
 
 import pytest
 from support.schema import check
 from support.source import function
 from support.store import Store
+
+from nix_harden.parts import instructions
+from nix_harden.parts.compare import compare
 
 SOURCE = 'int other(int); int a = 1; int *p = &a; const char *names[] = {"x", "y"}; int f(void) { return other(*p); }'
 
@@ -67,3 +71,31 @@ def test_a_part_that_one_has(store: Store, order: int) -> None:
 def test_what_is_no_elf_file(store: Store, tmp_path: Path) -> None:
     (tmp_path / "text").write_text("text")
     assert "is no ELF file" in store.call("diff", build(store, "one"), tmp_path / "text", status=2).err
+
+
+CODE = """
+    int other(int); int data[4] = {{1}};
+    int f(int x) {{ return other(x) + data[x] + {added}; }}"""
+
+
+@pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
+def test_instructions(store: Store, machine: str) -> None:
+    """Those that reach the same elsewhere differ by addresses; another operand is another instruction."""
+    made = []
+    for number, (page, added) in enumerate([(0x1000, 100), (0x100000, 100), (0x1000, 101)]):
+        path = store.package(str(number)).path / "libf.so"
+        words = ["clang", f"--target={machine}-linux-gnu", "-fuse-ld=lld", "-nostdlib", "-shared", "-fPIC", "-O1"]
+        words += ["-Wl,--build-id=none", f"-Wl,-z,max-page-size={page}", "-x", "c", "-", "-o", str(path)]
+        subprocess.run(words, input=CODE.format(added=added), text=True, check=True)
+        made.append(path)
+    assert verdicts(store, made[0], made[1])["text"] == ("addresses", 0)
+    assert verdicts(store, made[0], made[2])["text"] == ("changed", 1)
+
+
+def test_without_the_library_that_reads_x86(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Instructions are compared as bytes, and that is said."""
+    paths = [str(build(store, "one")), str(build(store, "two", SOURCE, "-Wl,-z,max-page-size=0x10000"))]
+    monkeypatch.setattr(instructions, "LIBRARY", "not_there")
+    rows = {row.part: row.verdict for row in compare(*paths)}
+    assert rows["text"] == "changed"
+    assert not instructions.available("X86_64")
