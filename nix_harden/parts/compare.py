@@ -44,12 +44,12 @@ class Row:
 def compare(first: str, second: str) -> tuple[Row, ...]:
     """Every part of two files, in byte order of their names. Raises as `split`."""
     with tempfile.TemporaryDirectory(prefix="nix-harden-") as scratch:
-        one, two = (_Side(path, os.path.join(scratch, name)) for path, name in ((first, "1"), (second, "2")))
+        one, two = (Side(path, os.path.join(scratch, name)) for path, name in ((first, "1"), (second, "2")))
         names = sorted(one.parts.keys() | two.parts.keys(), key=os.fsencode)
         return tuple(_row(name, one, two) for name in names)
 
 
-class _Side:
+class Side:
     """One of the two files, and its parts by what follows its name in theirs."""
 
     def __init__(self, path: str, directory: str) -> None:
@@ -137,7 +137,7 @@ def _placeless(lines: Iterable[str], form: str) -> Iterator[str]:
             yield line
 
 
-def _row(part: str, one: _Side, two: _Side) -> Row:
+def _row(part: str, one: Side, two: Side) -> Row:
     first, second = one.parts.get(part), two.parts.get(part)
     if first is None or second is None:
         side, there = (one, FIRST) if second is None else (two, SECOND)

@@ -52,6 +52,8 @@ HOST_PLACES = {
 }
 HOST_MULTIARCH = re.compile(rb"(?<![\w.-])(?:/usr)?/lib/\w+-linux-gnu\w*/(?=\0)")
 
+TARGETS = ("apt-get", "indextargets", "--format", "$(SITE) $(RELEASE)", "Identifier: Packages")
+
 
 @dataclass(frozen=True)
 class Package:
@@ -196,6 +198,28 @@ def output(*argv: str, cwd: Path | None = None) -> str:
     """What a program prints; it fails loudly, with its own words on standard error."""
     env = os.environ | {"LC_ALL": "C"}
     return subprocess.run(argv, check=True, text=True, stdout=subprocess.PIPE, cwd=cwd, env=env).stdout
+
+
+def other_suite(name: str) -> dict[str, str]:
+    """The environment in which apt knows the packages of another suite alone, from where this system has its own."""
+    cache = default_cache() / name
+    for part in ("state/lists/partial", "cache/archives/partial"):
+        (cache / part).mkdir(parents=True, exist_ok=True)
+    (cache / "status").touch()
+    rows = [line.split() for line in output(*TARGETS).splitlines()]
+    site = next(site for site, release in rows if release == "bookworm")
+    (cache / "sources.list").write_text(f"deb {site} {name} main\n")
+    places = {
+        "Dir::Etc::sourcelist": cache / "sources.list",
+        "Dir::Etc::sourceparts": "/dev/null",
+        "Dir::State": cache / "state",
+        "Dir::State::status": cache / "status",
+        "Dir::Cache": cache / "cache",
+    }
+    (cache / "apt.conf").write_text("".join(f'{key} "{place}";\n' for key, place in places.items()))
+    environ = {**os.environ, "APT_CONFIG": str(cache / "apt.conf")}
+    subprocess.run(["apt-get", "-qq", "update"], env=environ, check=True)
+    return environ
 
 
 def dependency_graph(roots: Sequence[str]) -> dict[str, list[str]]:

@@ -1,6 +1,5 @@
 """Programs of Debian 13 are prelinked beside the system's own: another glibc, by whose loader each is proved and started."""
 
-import os
 import subprocess
 import sys
 import tempfile
@@ -18,33 +17,23 @@ pytestmark = pytest.mark.xdist_group("debian 13")
 SUITE = "trixie"
 PACKAGES = ("ninja-build", "sqlite3", "nano")
 PROGRAMS = ("ninja", "sqlite3", "nano")
-TARGETS = ("apt-get", "indextargets", "--format", "$(SITE) $(RELEASE)", "Identifier: Packages")
 
 
 @pytest.fixture(scope="module")
 def store() -> Iterator[debstore.Store]:
     """A store of the other suite's packages, from where this system has its own; apt keeps all of it in a directory apart."""
-    cache = debstore.default_cache() / SUITE
-    for part in ("state/lists/partial", "cache/archives/partial"):
-        (cache / part).mkdir(parents=True, exist_ok=True)
-    (cache / "status").touch()
-    rows = [line.split() for line in debstore.output(*TARGETS).splitlines()]
-    site = next(site for site, release in rows if release == "bookworm")
-    (cache / "sources.list").write_text(f"deb {site} {SUITE} main\n")
-    places = {
-        "Dir::Etc::sourcelist": cache / "sources.list",
-        "Dir::Etc::sourceparts": "/dev/null",
-        "Dir::State": cache / "state",
-        "Dir::State::status": cache / "status",
-        "Dir::Cache": cache / "cache",
-    }
-    (cache / "apt.conf").write_text("".join(f'{name} "{place}";\n' for name, place in places.items()))
-    environ = {**os.environ, "APT_CONFIG": str(cache / "apt.conf")}
-    subprocess.run(["apt-get", "-qq", "update"], env=environ, check=True)
+    environ = debstore.other_suite(SUITE)
     with tempfile.TemporaryDirectory(prefix="nix-harden-") as temporary:
         top = Path(temporary)
         top.chmod(0o755)
-        argv: list[Words] = [sys.executable, debstore.__file__, "--cache", cache / "archives", top, *PACKAGES]
+        argv: list[Words] = [
+            sys.executable,
+            debstore.__file__,
+            "--cache",
+            debstore.default_cache() / SUITE / "archives",
+            top,
+            *PACKAGES,
+        ]
         subprocess.run(argv, env=environ, check=True, stdout=subprocess.DEVNULL)
         yield debstore.load(top)
 
