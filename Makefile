@@ -1,7 +1,7 @@
 PYTHON := .venv/bin/python
 PROCESSES ?= auto
 
-.PHONY: setup demo bench distro test torture lint format
+.PHONY: setup demo bench distro parts test torture lint format
 
 setup:
 	@.ci/setup
@@ -20,13 +20,18 @@ distro: setup
 	@$(PYTHON) tests/real/distro.py
 	@$(PYTHON) tests/real/modes.py
 
+# What it costs to start from parts, and what a store would gain by them: nix/distro is built four times, untested.
+parts: setup
+	@$(PYTHON) tests/bench/parts.py
+	@$(PYTHON) tests/bench/store.py
+
 test: setup lint
 	$(PYTHON) -m pytest -n $(PROCESSES) --dist loadfile
 
-# The long runs of tests/faults: 500 kills, a million mutated files, 100,000 files in a tree. The counts come last.
+# The long runs of tests/faults and tests/parts: 500 kills, a million mutated files read and taken apart, 100,000 files in a tree. The counts come last.
 torture: setup
 	-$(PYTHON) -m pip install --quiet --disable-pip-version-check atheris
-	NIX_HARDEN_TORTURE=1 $(PYTHON) -m pytest -n $(PROCESSES) tests/faults
+	NIX_HARDEN_TORTURE=1 $(PYTHON) -m pytest -n $(PROCESSES) tests/faults tests/parts
 
 lint: setup
 	.venv/bin/ruff check

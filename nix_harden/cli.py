@@ -307,7 +307,8 @@ def split(arguments: "Namespace") -> int:
     """Take apart, say."""
     from nix_harden.parts.split import split as run
 
-    done = run(arguments.file, arguments.output)
+    with shown_on(sys.stderr) as progress:
+        done = run(arguments.file, arguments.output, progress=progress)
     if arguments.json:
         print(json.dumps({"version": 1, **asdict(done)}, indent=2))
     else:
@@ -325,7 +326,8 @@ def join(arguments: "Namespace") -> int:
     """Put together, say."""
     from nix_harden.parts.join import join as run
 
-    done = run(arguments.directory, arguments.output)
+    with shown_on(sys.stderr) as progress:
+        done = run(arguments.directory, arguments.output, progress=progress)
     changed = [name for name, value in asdict(done.names).items() if value]
     if arguments.json:
         print(json.dumps({"version": 1, **asdict(done)}, indent=2))
@@ -342,7 +344,8 @@ def diff(arguments: "Namespace") -> int:
     from nix_harden.parts import compare
     from nix_harden.parts.instructions import LIBRARY
 
-    rows = compare.compare(arguments.first, arguments.second)
+    with shown_on(sys.stderr) as progress:
+        rows = compare.compare(arguments.first, arguments.second, progress=progress)
     if find_spec(LIBRARY) is None:
         _say(
             "nix-harden: instructions of x86 are compared as bytes: install iced-x86 to have their addresses taken out"

@@ -18,6 +18,7 @@ from nix_harden.parts.instructions import available, placeless
 from nix_harden.parts.manifest import load
 from nix_harden.parts.pieces import MANIFEST, RELOCATIONS, Piece
 from nix_harden.parts.split import Split, split
+from nix_harden.progress import Progress, quietly
 from nix_harden.words import count
 
 SAME, ADDRESSES, CHANGED, FIRST, SECOND = "same", "addresses", "changed", "only in the first", "only in the second"
@@ -41,10 +42,10 @@ class Row:
     is_text: bool
 
 
-def compare(first: str, second: str) -> tuple[Row, ...]:
+def compare(first: str, second: str, *, progress: Progress = quietly) -> tuple[Row, ...]:
     """Every part of two files, in byte order of their names. Raises as `split`."""
     with tempfile.TemporaryDirectory(prefix="nix-harden-") as scratch:
-        one, two = (Side(path, os.path.join(scratch, name)) for path, name in ((first, "1"), (second, "2")))
+        one, two = (Side(path, os.path.join(scratch, name), progress) for path, name in ((first, "1"), (second, "2")))
         names = sorted(one.parts.keys() | two.parts.keys(), key=os.fsencode)
         return tuple(_row(name, one, two) for name in names)
 
@@ -52,8 +53,8 @@ def compare(first: str, second: str) -> tuple[Row, ...]:
 class Side:
     """One of the two files, and its parts by what follows its name in theirs."""
 
-    def __init__(self, path: str, directory: str) -> None:
-        done: Split = split(path, directory, startable=False)
+    def __init__(self, path: str, directory: str, progress: Progress = quietly) -> None:
+        done: Split = split(path, directory, startable=False, progress=progress)
         prefix = os.path.join(directory, f"{os.path.basename(done.file)}.")
         self.parts = {each.path.removeprefix(prefix): each for each in done.parts}
         with open(prefix + MANIFEST, encoding="utf-8") as file:

@@ -24,6 +24,7 @@ from nix_harden.parts.pieces import DYNAMIC, INTERPRETER, MANIFEST, NEEDED, TITL
 from nix_harden.parts.split import CHUNK, NAMED
 from nix_harden.parts.text import heading, unsay
 from nix_harden.process import run
+from nix_harden.progress import Progress, quietly
 from nix_harden.settings import Settings, from_environ
 
 
@@ -47,7 +48,7 @@ class Joined:
     names: Names
 
 
-def join(place: str, out: str, *, settings: Settings | None = None) -> Joined:
+def join(place: str, out: str, *, settings: Settings | None = None, progress: Progress = quietly) -> Joined:
     """Write to `out` the file that the parts in `place` are of, a directory or the program there that starts from them.
 
     Raises UsageError, ReadError, and NotJoined for a part, with its line, that cannot be honoured; what was at `out` is whole then.
@@ -60,18 +61,20 @@ def join(place: str, out: str, *, settings: Settings | None = None) -> Joined:
     parts = _Parts(place)
     with made_directory(os.path.dirname(target)):
         try:
-            return _write(parts, target, settings)
+            return _write(parts, target, settings, progress)
         except OSError as error:
             raise WriteError(out, error.strerror or str(error)) from error
 
 
-def _write(parts: "_Parts", target: str, settings: Settings) -> Joined:
+def _write(parts: "_Parts", target: str, settings: Settings, progress: Progress) -> Joined:
     names = parts.names()
     descriptor, aside = tempfile.mkstemp(prefix=".nix-harden-", dir=os.path.dirname(target))
     try:
         with open(descriptor, "wb") as file:
             for piece in parts.manifest.pieces:
-                file.writelines(parts.bytes_of(piece))
+                for data in parts.bytes_of(piece):
+                    progress(file.tell(), parts.manifest.size, piece.part)
+                    file.write(data)
         os.chmod(aside, parts.manifest.mode)
         _rename(aside, names, parts, settings)
         size = os.stat(aside).st_size

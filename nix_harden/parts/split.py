@@ -22,6 +22,7 @@ from nix_harden.parts.mapping import led
 from nix_harden.parts.pieces import APPENDED, INTERPRETER, MANIFEST, NEEDED, REST, TITLED, Piece, cut, kind_of
 from nix_harden.parts.start import NoStart, Starter
 from nix_harden.parts.text import heading, say, unsay
+from nix_harden.progress import Progress, quietly
 
 CHUNK = 1 << 20
 ZEROS = bytes(CHUNK)
@@ -53,7 +54,7 @@ class Split:
     why_not: str | None
 
 
-def split(path: str, directory: str, *, startable: bool = True) -> Split:
+def split(path: str, directory: str, *, startable: bool = True, progress: Progress = quietly) -> Split:
     """Write the parts of the ELF file at `path` into `directory`, which is made, or holds nothing yet.
 
     Beside those of a program, if that is `startable`, lies what starts it from them. Raises UsageError, ReadError, WriteError; nothing is written then.
@@ -72,7 +73,9 @@ def split(path: str, directory: str, *, startable: bool = True) -> Split:
         with made_directory(parent):
             aside = tempfile.mkdtemp(prefix=".nix-harden-", dir=parent)
             try:
-                found, why_not = _write(descriptor, status, os.path.basename(source), aside, startable=startable)
+                found, why_not = _write(
+                    descriptor, status, os.path.basename(source), aside, startable=startable, progress=progress
+                )
                 os.chmod(aside, 0o755)
                 os.rename(aside, directory)
             except BaseException:
@@ -102,7 +105,7 @@ def _free(directory: str) -> str:
 
 
 def _write(
-    descriptor: int, status: os.stat_result, name: str, directory: str, *, startable: bool
+    descriptor: int, status: os.stat_result, name: str, directory: str, *, startable: bool, progress: Progress
 ) -> tuple[Manifest, str | None]:
     """What was written, and why a program among it cannot start."""
     starter, why_not = None, None
@@ -112,13 +115,13 @@ def _write(
         starter, why_not = _starter(image) if startable else (None, None)
         if starter is not None:
             pieces = led(pieces, image.segments, starter.granule)
-        writer = _Writer(descriptor, name, directory, kind)
+        writer = _Writer(descriptor, name, directory, kind, progress)
         for piece in pieces:
             writer.learn(piece)
         writer.versions = _versions(image)
     except Broken:  # whatever it is, it is bytes
         kind, pieces = None, (Piece(0, status.st_size, REST, "bytes"),)
-        writer = _Writer(descriptor, name, directory, None)
+        writer = _Writer(descriptor, name, directory, None, progress)
     done = tuple(writer.write(piece) for piece in pieces)
     found = Manifest(
         name,
@@ -168,8 +171,9 @@ def _versions(image: Image) -> dict[int, str]:
 class _Writer:
     """The parts of one file while they are written, in the order of their pieces."""
 
-    def __init__(self, descriptor: int, name: str, directory: str, kind: Kind | None) -> None:
+    def __init__(self, descriptor: int, name: str, directory: str, kind: Kind | None, progress: Progress) -> None:
         self.descriptor, self.name, self.directory, self.kind = descriptor, name, directory, kind
+        self.progress, self.size = progress, os.fstat(descriptor).st_size
         self.strings: dict[str, Strings] = {}
         self.symbols: dict[str, list[str]] = {}
         self.numbers: list[int] = []
@@ -200,6 +204,7 @@ class _Writer:
 
     def write(self, piece: Piece) -> Piece:
         """Add a piece to its part; as bytes where its form does not give them back."""
+        self.progress(piece.offset, self.size, piece.part)
         if piece.form != "bytes" and (lines := self.said(piece)) is not None:
             title = [heading(piece)] if piece.part in TITLED else []
             self.put(piece.part, "".join(f"{line}\n" for line in (*title, *lines)))
@@ -218,6 +223,7 @@ class _Writer:
 
     def chunks(self, piece: Piece) -> Iterator[bytes]:
         for at in range(piece.offset, piece.end, CHUNK):
+            self.progress(at, self.size, piece.part)
             yield os.pread(self.descriptor, min(CHUNK, piece.end - at), at)
 
     def said(self, piece: Piece) -> list[str] | None:

@@ -1,5 +1,6 @@
 """What is split is joined to the same bytes, whatever the file."""
 
+import os
 import random
 import subprocess
 import sys
@@ -17,6 +18,8 @@ from nix_harden.parts.join import join
 from nix_harden.parts.split import split
 
 LARGEST = 4 << 20
+SEEDS = 6
+MUTATED = 1_000_000 if "NIX_HARDEN_TORTURE" in os.environ else 360
 PLACES = {
     "programs": ("/usr/bin", 4),
     "libraries": ("/usr/lib/x86_64-linux-gnu", 6),
@@ -77,7 +80,7 @@ def test_what_tools_make_of_a_file(store: Store, tool: list[str], tmp_path: Path
     assert again(path, tmp_path) == path.read_bytes()
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(SEEDS))
 def test_mutated_files(store: Store, seed: int, tmp_path: Path) -> None:
     """Wherever a header, a table or a string leads, the bytes come back."""
     chance = random.Random(seed)
@@ -85,11 +88,11 @@ def test_mutated_files(store: Store, seed: int, tmp_path: Path) -> None:
     whole = path.read_bytes()
     mutated = tmp_path / "mutated"
     tables = range(int.from_bytes(whole[40:48], "little"), len(whole))
-    for _ in range(60):
+    for _ in range(MUTATED // SEEDS):
         data = bytearray(whole)
         for _ in range(chance.randint(1, 8)):
             place = chance.choice((range(4, 64), range(64, 1200), tables, range(len(data))))
-            data[chance.choice(place)] = chance.choice((0, 1, 0x7F, 0x80, 0xFF, chance.randrange(256)))
+            data[chance.choice(place)] = chance.choice((0, 1, 0x7F, 0x80, 0xFF, *b"\n\r #", chance.randrange(256)))
         mutated.write_bytes(data)
         assert again(mutated, tmp_path) == data
 
@@ -173,6 +176,25 @@ def test_memory_does_not_grow_with_a_section(store: Store, tmp_path: Path) -> No
     done = subprocess.run(words, capture_output=True, text=True, check=True)
     assert int(done.stdout) < 200 << 10
     assert subprocess.run(["cmp", library, tmp_path / "out"], check=False).returncode == 0
+
+
+def test_what_is_done_is_told(store: Store, tmp_path: Path) -> None:
+    """Of both ways how many bytes are behind, never fewer than before, in which part."""
+    path = program(store)
+    told: list[tuple[int, int, str]] = []
+
+    def tell(done: int, total: int, what: str) -> None:
+        told.append((done, total, what))
+
+    for work in (
+        lambda: split(str(path), str(tmp_path / "parts"), progress=tell),
+        lambda: join(str(tmp_path / "parts"), str(tmp_path / "out"), progress=tell),
+    ):
+        told.clear()
+        work()
+        assert {total for _, total, _ in told} == {path.stat().st_size}
+        assert [done for done, *_ in told] == sorted(done for done, *_ in told)
+        assert {"text", "dynsym"} <= {what for *_, what in told}
 
 
 def test_what_is_no_elf_file(store: Store, tmp_path: Path) -> None:
