@@ -17,7 +17,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 
 from nix_harden.elf import read_symbols
-from nix_harden.errors import NotFrozen, ReadError, UsageError
+from nix_harden.errors import NotFrozen, UsageError
 from nix_harden.fixup.write import write_copy
 from nix_harden.freezing import closure as copying
 from nix_harden.freezing import lift, opened
@@ -25,7 +25,6 @@ from nix_harden.freezing.copies import check_directory, check_parent, made_direc
 from nix_harden.freezing.frozen import Closure, Compared, Frozen, Opened, Order, Searched
 from nix_harden.freezing.opened import Call, Evidence, Observed
 from nix_harden.freezing.ordering import INSTEAD, Ordering, sort
-from nix_harden.freezing.wrappers import LARGEST, interpreter, wrapped
 from nix_harden.loading.audit import parse_listing
 from nix_harden.loading.disk import DiskReader, Loaders, distrust
 from nix_harden.loading.loader import Family, Graph, How, Reader, Unloadable, Unopened, walk
@@ -34,9 +33,9 @@ from nix_harden.model import Kind
 from nix_harden.native.compiled import is_start
 from nix_harden.prelinking.named import module_of
 from nix_harden.process import ask, show
+from nix_harden.programs import MOST, privilege, steps
 from nix_harden.settings import Settings, from_environ
 
-MOST_WRAPPERS = 8
 SECONDS = 120.0  # the loader looks every symbol up, and says each
 # Have the loader list what it maps and look up every symbol as it would before it starts the program, without running IFUNC resolvers.
 BIND = {"LD_TRACE_LOADED_OBJECTS": "1", "LD_WARN": "yes", "LD_BIND_NOW": "1", "LD_DEBUG": "bindings"}
@@ -254,38 +253,23 @@ def _check_overwritten(target: str, graph: Graph, out: str | None) -> None:
 
 def follow(program: str) -> str:
     """The real path of the ELF program that `program` is, or starts where it is a wrapper of nixpkgs'. Raises NotFrozen, ReadError."""
-    path = program
-    for _ in range(MOST_WRAPPERS):
-        try:
-            path = os.path.realpath(path, strict=True)
-            status = os.stat(path)
-            if not stat.S_ISREG(status.st_mode):
-                raise NotFrozen(path, "it is no file", "say the program itself")
-            with open(path, "rb") as file:
-                data = file.read(LARGEST)
-        except OSError as error:
-            raise ReadError(path, error.strerror or str(error)) from error
-        refuse_privileged(path, status)
-        inner = wrapped(data)
-        if inner is None:
-            if data.startswith(b"#!"):
-                advice = f"freeze its interpreter {interpreter(data)}, or the program that it starts"
-                raise NotFrozen(path, "it is a script, which names no libraries", advice)
-            return path
-        path = inner
-    raise NotFrozen(program, f"more than {MOST_WRAPPERS} wrappers start each other", f"freeze {path}")
+    for found in steps(program):
+        if not found.is_file:
+            raise NotFrozen(found.path, "it is no file", "say the program itself")
+        refuse_privileged(found.path, found.status)
+    if found.starts is not None:
+        raise NotFrozen(program, f"more than {MOST} wrappers start each other", f"freeze {found.path}")
+    if found.is_script:
+        advice = f"freeze its interpreter {found.interpreter}, or the program that it starts"
+        raise NotFrozen(found.path, "it is a script, which names no libraries", advice)
+    return found.path
 
 
 def refuse_privileged(path: str, status: os.stat_result) -> None:
     """Raise NotFrozen for a program that has more privileges than whoever starts it."""
-    if status.st_mode & (stat.S_ISUID | stat.S_ISGID):
-        what = "set-user-ID or set-group-ID"
-    elif "security.capability" in os.listxattr(path):
-        what = "given capabilities (capabilities(7))"
-    else:
-        return
-    problem = f"it is {what}, which a copy is not, and its loader trusts other paths than any program's"
-    raise NotFrozen(path, problem, "leave it as it is")
+    if (what := privilege(path, status)) is not None:
+        problem = f"it is {what}, which a copy is not, and its loader trusts other paths than any program's"
+        raise NotFrozen(path, problem, "leave it as it is")
 
 
 def startable(path: str, reader: Reader) -> Graph:

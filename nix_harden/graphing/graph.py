@@ -17,7 +17,6 @@ from collections.abc import Iterator, Sequence
 
 from nix_harden.errors import NotDrawn, ReadError, ToolError, UsageError
 from nix_harden.files import put
-from nix_harden.freezing.wrappers import LARGEST, interpreter, wrapped
 from nix_harden.graphing.chains import Why
 from nix_harden.graphing.chains import explain as find_chains
 from nix_harden.graphing.draw import Style, as_json, dot, mermaid
@@ -45,6 +44,7 @@ from nix_harden.loading.loader import Found, Graph, Loader, Reader, Unloadable, 
 from nix_harden.model import Kind
 from nix_harden.prelinking.named import module_of
 from nix_harden.process import feed
+from nix_harden.programs import step, steps
 from nix_harden.progress import Progress, quietly
 
 MANY_ARROWS = 60  # from here on, those that longer ways imply are left out
@@ -60,7 +60,6 @@ FORMS = {
 # Below whichever directory: that of the store may be another now than in its files.
 ENTRY = re.compile(rb"/([0-9a-z]{32})-")
 SECONDS = 600.0  # Graphviz takes seconds for hundreds of libraries, and minutes for thousands
-MOST_WRAPPERS = 8
 
 
 def look(roots: Sequence[str], *, store: str, loader: str | None = None, progress: Progress = quietly) -> Picture:
@@ -104,19 +103,8 @@ def _rank(path: str, reader: Reader) -> tuple[bool, bytes]:
 
 def follow(path: str) -> str:
     """The path that a wrapper leads to in the end, or the path itself. Raises ReadError."""
-    for _ in range(MOST_WRAPPERS):
-        try:
-            path = os.path.realpath(path, strict=True)
-            if not os.path.isfile(path):
-                return path
-            with open(path, "rb") as file:
-                inner = wrapped(file.read(LARGEST))
-        except OSError as error:
-            raise ReadError(path, error.strerror or str(error)) from error
-        if inner is None:
-            return path
-        path = inner
-    return path
+    *_, last = steps(path)
+    return last.path
 
 
 def _walk(path: str, reader: Reader, loaders: Loaders) -> Graph | None:
@@ -141,12 +129,10 @@ def why_nothing(root: str) -> str:
     if len(files) == 1:
         seen = reader.open(files[0])
         return seen.why if isinstance(seen, Unloadable) else "it is static and loads no libraries"
-    if os.path.isfile(root):
-        with open(root, "rb") as file:
-            data = file.read(LARGEST)
-        if data.startswith(b"#!"):
-            return f"it is a script, which {interpreter(data)} runs"
-    return "it is no ELF file" if os.path.isfile(root) else "there are no dynamic ELF files in it"
+    found = step(root)
+    if found.is_script:
+        return f"it is a script, which {found.interpreter} runs"
+    return "it is no ELF file" if found.is_file else "there are no dynamic ELF files in it"
 
 
 def measure(graphs: Sequence[Graph]) -> dict[str, File]:

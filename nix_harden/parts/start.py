@@ -2,7 +2,6 @@
 
 import os
 import re
-import stat
 import struct
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -15,6 +14,7 @@ from nix_harden.native import compiled
 from nix_harden.native.bare import digest
 from nix_harden.parts.mapping import OWN, Memory, NoMemory, lay_out
 from nix_harden.parts.pieces import BARE, NEEDED, Piece
+from nix_harden.programs import privilege
 
 TABLE = struct.Struct("<8s 3Q 2Q 2Q 2Q Q 3I I 4I 2I")
 FILE, STEP, TEXT, RANGE = (struct.Struct(each) for each in ("<QII", "<3QII", "<QQII", "<II"))
@@ -25,7 +25,6 @@ DT_FLAGS_1 = 0x6FFFFFFB
 WAY_OUT = {"EM_X86_64": 4, "EM_AARCH64": 8}  # bytes of the instructions that unmap what started
 HASH = re.compile(rb"(?<=/)[0-9a-z]{32}(?=-)")  # of a store path, which Nix overwrites wherever it stands
 ADDRESSES = 1 << 47  # of what the kernel gives a program on the machines of WAY_OUT
-CAPABILITIES = "security.capability"
 
 
 class NoStart(Exception):
@@ -44,9 +43,8 @@ class Starter:
         if not self._is_program():
             raise NoStart
         self.compiled = self._compiled()
-        status = os.fstat(image.descriptor)
-        if status.st_mode & (stat.S_ISUID | stat.S_ISGID) or CAPABILITIES in os.listxattr(image.descriptor):
-            raise NoStart("it is set-user-ID or has capabilities, and its parts may be anybody's")
+        if (what := privilege(image.descriptor, os.fstat(image.descriptor))) is not None:
+            raise NoStart(f"it is {what}, and its parts may be anybody's")
         aligned = [each.align for each in image.segments if each.type == PT_LOAD]
         self.align = max(aligned, default=0)
         self.granule = min([compiled.PAGES[image.machine], *aligned])

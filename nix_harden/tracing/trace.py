@@ -8,11 +8,11 @@ Nothing of the program's `main` runs, but for `follow`: each of its starts ends 
 to start another program, do run until they have.
 """
 
+import contextlib
 import os
 import re
 import shutil
 import signal
-import stat
 import statistics
 import tempfile
 from collections import Counter
@@ -22,18 +22,17 @@ from dataclasses import dataclass, replace
 
 from nix_harden.elf import read_object
 from nix_harden.errors import ReadError, ToolError, UsageError
-from nix_harden.freezing.wrappers import LARGEST, interpreter, wrapped
 from nix_harden.model import Kind
 from nix_harden.names import MUSL
 from nix_harden.native.compiled import is_start
 from nix_harden.prelinking.named import module_of
 from nix_harden.process import start_beside
+from nix_harden.programs import MOST, Step, privilege, step, steps
 from nix_harden.settings import matches
 from nix_harden.tracing import strace
 from nix_harden.tracing.callgrind import Instructions, instructions
 from nix_harden.tracing.entry import Process, Spent, hold, hold_for_good
 
-MOST_WRAPPERS = 8
 # What is asked of a whole run: files, processes, and the first call that glibc makes after its loader's work.
 WHOLE = "%file,%process,?mmap,?mmap2,?prlimit64"
 LEFT = 1.0  # seconds for strace to see the end of what it follows; what the program leaves behind may run for ever
@@ -253,7 +252,8 @@ def subject(program: str, args: Sequence[str] = (), image: str | None = None) ->
     path = program if "/" in program else shutil.which(program)
     if path is None:
         raise UsageError(program, "is no program in PATH; say its path")
-    chain = tuple(_chain(os.path.abspath(path)) if image is None else (_checked(path)[0], _checked(image)[0]))
+    with _names_what_is_there():
+        chain = tuple(_chain(os.path.abspath(path)) if image is None else (_checked(step(path)), _checked(step(image))))
     found = read_object(chain[-1])
     if found is None:
         raise UsageError(chain[-1], "is no ELF file, and no wrapper of nixpkgs' that starts one; say an ELF program")
@@ -274,39 +274,37 @@ def subject(program: str, args: Sequence[str] = (), image: str | None = None) ->
 
 
 def _chain(path: str) -> Iterator[str]:
-    """The real paths of a program and of those that it starts as a wrapper does."""
-    for _ in range(MOST_WRAPPERS):
-        path, data = _checked(path)
-        yield path
-        inner = wrapped(data)
-        if inner is None:
-            if data.startswith(b"#!"):
-                advice = f"trace its interpreter {interpreter(data)}, or say with --image what it becomes"
-                raise UsageError(path, f"is a script, and no wrapper of nixpkgs'; {advice}")
-            return
-        path = inner
-    raise UsageError(path, f"more than {MOST_WRAPPERS} wrappers start each other")
+    """The real paths of a program and of those that it starts as a wrapper does. Raises UsageError, ReadError."""
+    for found in steps(path):
+        yield _checked(found)
+    if found.starts is not None:
+        raise UsageError(found.path, f"more than {MOST} wrappers start each other")
+    if found.is_script:
+        advice = f"trace its interpreter {found.interpreter}, or say with --image what it becomes"
+        raise UsageError(found.path, f"is a script, and no wrapper of nixpkgs'; {advice}")
 
 
-def _checked(path: str) -> tuple[str, bytes]:
-    """The real path of a program, and its first bytes. Raises UsageError where it is none that can be traced, ReadError."""
+@contextlib.contextmanager
+def _names_what_is_there() -> Iterator[None]:
+    """Raises UsageError for a file that is not there."""
     try:
-        path = os.path.realpath(path, strict=True)
-        status = os.stat(path)
-        if not stat.S_ISREG(status.st_mode):
-            raise UsageError(path, "is no file; say a program")
-        if not os.access(path, os.X_OK):
-            raise UsageError(path, "may not be executed; say a program")
-        if status.st_mode & (stat.S_ISUID | stat.S_ISGID) or "security.capability" in os.listxattr(path):
-            problem = "has set-user-ID, set-group-ID or capabilities, which the kernel takes from a traced program"
-            advice = "trace a copy without, whose loader trusts other paths"
-            raise UsageError(path, f"{problem}, so that what it shows would mislead; {advice}")
-        with open(path, "rb") as file:
-            return path, file.read(LARGEST)
-    except FileNotFoundError:
-        raise UsageError(path, "is not there; say a program") from None
-    except OSError as error:
-        raise ReadError(path, error.strerror or str(error)) from error
+        yield
+    except ReadError as error:
+        if isinstance(error.__cause__, FileNotFoundError):
+            raise UsageError(error.path, "is not there; say a program") from None
+        raise
+
+
+def _checked(found: Step) -> str:
+    """The real path of what can be traced. Raises UsageError."""
+    if not found.is_file:
+        raise UsageError(found.path, "is no file; say a program")
+    if not os.access(found.path, os.X_OK):
+        raise UsageError(found.path, "may not be executed; say a program")
+    if (what := privilege(found.path, found.status)) is not None:
+        problem = f"is {what}, which the kernel takes from a traced program, so that what it shows would mislead"
+        raise UsageError(found.path, f"{problem}; trace a copy without, whose loader trusts other paths")
+    return found.path
 
 
 def parse_time(option: str, text: str) -> float:

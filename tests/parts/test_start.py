@@ -305,7 +305,7 @@ def test_set_user_id(store: Store) -> None:
     """Neither a program that is, nor one that became it."""
     program = simple(store)
     program.chmod(0o4755)
-    assert "it is set-user-ID or has capabilities" in not_started(store, program)
+    assert "it is set-user-ID or set-group-ID, and its parts" in not_started(store, program)
     shutil.rmtree(program.parent.with_name("app-parts"))
     program.chmod(0o755)
     start = split(store, program)

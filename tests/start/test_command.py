@@ -122,7 +122,7 @@ def test_what_cannot_be_traced_is_refused(store: Store, tmp_path: Path) -> None:
     for path, words in {
         script: "is a script, and no wrapper of nixpkgs'; trace its interpreter /usr/bin/python3",
         text: "is no ELF file",
-        special: "has set-user-ID",
+        special: "is set-user-ID",
         plain: "may not be executed",
         tmp_path: "is no file",
         tmp_path / "nothing": "is not there",
