@@ -80,7 +80,7 @@ stdenv.mkDerivation {
     chmod +x "$out/bin/nix-harden"
   ''
   + lib.optionalString forPeople ''
-    PYTHONPATH=$library PYTHONDONTWRITEBYTECODE=1 ${shell}/bin/python3 -m nix_harden.shell "$out/share"
+    PYTHONPATH=$library PYTHONDONTWRITEBYTECODE=1 ${shell}/bin/python3 -m nix_harden.packaging.shell "$out/share"
   ''
   + ''
     runHook postInstall

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, NoReturn
 from nix_harden.arguments import parse
 from nix_harden.errors import HardenError, UsageError
 from nix_harden.model import Output
-from nix_harden.progress import shown_on
+from nix_harden.saying.progress import shown_on
+from nix_harden.saying.words import count, printable
 from nix_harden.settings import from_environ, require_outputs
-from nix_harden.words import count, printable
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -360,10 +360,10 @@ def diff(arguments: "Namespace") -> int:
 
 def report(arguments: "Namespace") -> int:
     """Gather, draw, write, say."""
-    from nix_harden.files import put
     from nix_harden.reporting import html
     from nix_harden.reporting.page import page, verdict
     from nix_harden.reporting.survey import survey
+    from nix_harden.saying.files import put
 
     if not arguments.output and not arguments.json:
         raise UsageError("--output", "is missing: say where the page goes, or --json")
@@ -421,7 +421,7 @@ def trace(arguments: "Namespace") -> int:
     if arguments.whole:
         found = tuple(replace(each, whole=follow(each.subject, limit)) for each in found)
     if arguments.svg:
-        from nix_harden.files import put
+        from nix_harden.saying.files import put
         from nix_harden.tracing.chart import draw
 
         try:

@@ -4,9 +4,9 @@ import os
 import shutil
 from collections.abc import Iterable
 
-from nix_harden.elf import read_object
 from nix_harden.errors import UsageError
 from nix_harden.model import File, Object
+from nix_harden.reading.elf import read_object
 
 
 def carry(files: Iterable[File], directory: str) -> dict[str, str]:

@@ -8,13 +8,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from nix_harden.elf import is_dispatcher, read_mentions, read_table, read_wants
 from nix_harden.errors import HardenError, MalformedElf, ReadError
-from nix_harden.files import contents
 from nix_harden.fixup.place import place
+from nix_harden.loading.search import LIB_TOKEN, TOKEN, expand, own_text
 from nix_harden.model import ABSENT, COPY, Abi, Candidate, Edit, File, Kind, Loadable, Object, Output, Tried
 from nix_harden.names import LOADERS
-from nix_harden.search import LIB_TOKEN, TOKEN, expand, own_text
+from nix_harden.reading.elf import is_dispatcher, read_mentions, read_table, read_wants
+from nix_harden.saying.files import contents
 from nix_harden.settings import Settings
 
 if TYPE_CHECKING:

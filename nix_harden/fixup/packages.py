@@ -4,13 +4,13 @@ import os
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
-from nix_harden.elf import read_object
 from nix_harden.errors import HardenError, ReadError, UsageError
-from nix_harden.files import contents
 from nix_harden.fixup.catalog import walk
+from nix_harden.loading.search import expand, own_text
 from nix_harden.model import Output
-from nix_harden.progress import Progress
-from nix_harden.search import expand, own_text
+from nix_harden.reading.elf import read_object
+from nix_harden.saying.files import contents
+from nix_harden.saying.progress import Progress
 
 # A Nix keeps what its packages share there, and the hashes of all of them in a database.
 LINKS_OF_NIX = ".links"

@@ -6,8 +6,8 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from nix_harden.image import DT_AUDIT, DT_RPATH, DT_RUNPATH
 from nix_harden.model import Edit, Field, PathAction, StringTable, Use, Write
+from nix_harden.reading.image import DT_AUDIT, DT_RPATH, DT_RUNPATH
 
 
 def place(table: StringTable, edit: Edit) -> tuple[Write, ...] | None:

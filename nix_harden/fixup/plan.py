@@ -19,6 +19,7 @@ from nix_harden.fixup.policy import (
 )
 from nix_harden.fixup.resolve import cycle, resolve_any
 from nix_harden.fixup.searchpath import drop_room, search_path, takes_rpath
+from nix_harden.loading.search import own_text
 from nix_harden.model import (
     Candidate,
     Decision,
@@ -32,7 +33,6 @@ from nix_harden.model import (
     Verdict,
 )
 from nix_harden.names import LOADERS
-from nix_harden.search import own_text
 from nix_harden.settings import Settings, matches
 
 BOUND_ALREADY = "bound already"

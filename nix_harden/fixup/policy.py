@@ -5,11 +5,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from nix_harden.loading.search import NUKED, own_text
 from nix_harden.model import ABSENT, ELSEWHERE_IN_INPUTS, INPUTS, File, Kind, Object, Resolution
 from nix_harden.names import ALLOCATORS, BLAS, DRIVERS, LIBC, LOADERS, RUNTIMES
-from nix_harden.search import NUKED, own_text
+from nix_harden.saying.words import human
 from nix_harden.settings import Settings, matches
-from nix_harden.words import human
 
 Case = TypeVar("Case")
 LARGE = 1 << 20  # an alignment from which on patchelf's padding, up to twice as much, is worth more than a SONAME

@@ -10,8 +10,8 @@ from nix_harden.fixup.plan import BOUND_ALREADY
 from nix_harden.fixup.policy import ANSWERS, EXCLUDED, NEEDED_RULES
 from nix_harden.model import ABSENT, Decision, Kind, Plan, Resolution, Verdict
 from nix_harden.names import LIBC
+from nix_harden.saying.words import count, human
 from nix_harden.settings import Settings, matches
-from nix_harden.words import count, human
 
 if TYPE_CHECKING:
     from nix_harden.fixup.run import Together

@@ -5,9 +5,9 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from nix_harden.fixup.catalog import Catalog
+from nix_harden.loading.search import Place, expand, is_pure, own_text, places, platforms
 from nix_harden.model import ELSEWHERE_IN_INPUTS, INPUTS, Candidate, File, Object, Resolution, Tried
 from nix_harden.names import LIBC
-from nix_harden.search import Place, expand, is_pure, own_text, places, platforms
 from nix_harden.settings import Settings, matches
 
 LOADER_DIRECTORY = "the interpreter's C library"

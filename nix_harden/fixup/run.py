@@ -10,7 +10,7 @@ from nix_harden.fixup import packages, references, report
 from nix_harden.fixup.catalog import Catalog, Read, read_outputs
 from nix_harden.fixup.plan import leave, make_plan
 from nix_harden.model import Output, Plan
-from nix_harden.progress import Progress
+from nix_harden.saying.progress import Progress
 from nix_harden.settings import Settings
 
 if TYPE_CHECKING:

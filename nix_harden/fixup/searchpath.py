@@ -5,9 +5,9 @@ from collections.abc import Iterator, Sequence
 
 from nix_harden.fixup.catalog import Catalog
 from nix_harden.fixup.resolve import LOADER_DIRECTORY, cycle, resolve, resolve_any
+from nix_harden.loading.search import NUKED, is_musl, joined, own_text, places, without_room
 from nix_harden.model import ABSENT, Candidate, File, Kind, Object, PathAction, Resolution, Tried, Verdict
 from nix_harden.names import DRIVERS, LOADERS
-from nix_harden.search import NUKED, is_musl, joined, own_text, places, without_room
 from nix_harden.settings import Settings, matches
 
 

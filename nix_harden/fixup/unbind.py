@@ -8,8 +8,8 @@ from nix_harden.fixup.catalog import Catalog
 from nix_harden.fixup.policy import FILE_RULES, UNMOVABLE_RULES, FileCase, first
 from nix_harden.fixup.resolve import own_search
 from nix_harden.fixup.searchpath import is_searched, takes_rpath
+from nix_harden.loading.search import NUKED, own_text
 from nix_harden.model import Candidate, Decision, Edit, File, Held, PathAction, Plan, Verdict
-from nix_harden.search import NUKED, own_text
 from nix_harden.settings import Settings
 
 UNBOUND = "was bound"

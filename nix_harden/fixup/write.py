@@ -18,13 +18,13 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 
-from nix_harden.elf import Contents, read_edited, read_empty_last, read_stale, read_table, read_unedited
 from nix_harden.errors import HardenError, MalformedElf, NotEdited, ReadError, SeveralErrors, ToolError, WriteError
 from nix_harden.fixup.patchelf import arguments, find
 from nix_harden.fixup.place import added_tag, new_tag, place, reorder, without_audit
 from nix_harden.fixup.workers import share
 from nix_harden.model import COPY, Abi, Edit, Object, StringTable, Write
 from nix_harden.process import run
+from nix_harden.reading.elf import Contents, read_edited, read_empty_last, read_stale, read_table, read_unedited
 from nix_harden.settings import Settings
 
 FICLONE = 0x40049409  # <linux/fs.h>

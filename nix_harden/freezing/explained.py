@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from nix_harden.freezing.ordering import Ordering
-from nix_harden.words import count
+from nix_harden.saying.words import count
 
 
 def summary(ordering: Ordering) -> str:

@@ -16,7 +16,6 @@ import stat
 import tempfile
 from collections.abc import Mapping, Sequence
 
-from nix_harden.elf import read_symbols
 from nix_harden.errors import NotFrozen, UsageError
 from nix_harden.fixup.write import write_copy
 from nix_harden.freezing import closure as copying
@@ -34,6 +33,7 @@ from nix_harden.native.compiled import is_start
 from nix_harden.prelinking.named import module_of
 from nix_harden.process import ask, show
 from nix_harden.programs import MOST, privilege, steps
+from nix_harden.reading.elf import read_symbols
 from nix_harden.settings import Settings, from_environ
 
 SECONDS = 120.0  # the loader looks every symbol up, and says each

@@ -8,7 +8,7 @@ from typing import Any
 
 from nix_harden.freezing import explained
 from nix_harden.freezing.ordering import Ordering
-from nix_harden.words import count
+from nix_harden.saying.words import count
 
 
 class Order(enum.Enum):

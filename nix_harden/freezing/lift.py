@@ -12,9 +12,9 @@ from dataclasses import replace
 
 from nix_harden.errors import NotFrozen
 from nix_harden.loading.loader import DLOPEN, NEEDED, Family, Found, Graph, How, Node, Reader, Seen, walk
+from nix_harden.loading.search import TOKEN, own_text
 from nix_harden.model import Edit, PathAction
 from nix_harden.names import LIBC, LOADERS
-from nix_harden.search import TOKEN, own_text
 from nix_harden.settings import matches
 
 MAKE_IT_START = "make the program start first, which nix-harden audit may help with"

@@ -10,7 +10,7 @@ from typing import Any
 from nix_harden.graphing.draw import how
 from nix_harden.graphing.picture import Arrow, Picture, Role, Vertex, bearers, leading_to
 from nix_harden.loading.loader import NEEDED
-from nix_harden.words import count, printable
+from nix_harden.saying.words import count, printable
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from typing import Any
 
 from nix_harden.graphing.picture import Arrow, Means, Picture, Role, StorePath, Vertex, ranks, tagged
 from nix_harden.loading.loader import AUXILIARY, DLOPEN, FILTER
-from nix_harden.words import count, human, printable
+from nix_harden.saying.words import count, human, printable
 
 # Paul Tol's "light" scheme: fills that the colour-blind tell apart and on which black is read (https://personal.sron.nl/~pault/).
 FILLS = ("#77AADD", "#EE8866", "#EEDD88", "#FFAABB", "#99DDFF", "#44BB99", "#BBCC33", "#AAAA00")

@@ -16,7 +16,6 @@ import sys
 from collections.abc import Iterator, Sequence
 
 from nix_harden.errors import NotDrawn, ReadError, ToolError, UsageError
-from nix_harden.files import put
 from nix_harden.graphing.chains import Why
 from nix_harden.graphing.chains import explain as find_chains
 from nix_harden.graphing.draw import Style, as_json, dot, mermaid
@@ -45,7 +44,8 @@ from nix_harden.model import Kind
 from nix_harden.prelinking.named import module_of
 from nix_harden.process import feed
 from nix_harden.programs import step, steps
-from nix_harden.progress import Progress, quietly
+from nix_harden.saying.files import put
+from nix_harden.saying.progress import Progress, quietly
 
 MANY_ARROWS = 60  # from here on, those that longer ways imply are left out
 FORMS = {

@@ -31,7 +31,7 @@ from nix_harden.loading.loader import (
 from nix_harden.model import Kind
 from nix_harden.native.compiled import is_start
 from nix_harden.process import Answer, ask
-from nix_harden.progress import Progress
+from nix_harden.saying.progress import Progress
 
 LISTED = re.compile(r"\t(?:(.*?) => )?(.*?) \(0x[0-9a-f]+\)")
 NOT_FOUND = re.compile(r"\t(.*) => not found")

@@ -5,11 +5,11 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from nix_harden.elf import is_dispatcher
 from nix_harden.errors import HardenError, UsageError
 from nix_harden.loading.loader import AUXILIARY, DLOPEN, SEEN, Edge, Family, Graph, How, Node
 from nix_harden.model import ABSENT
 from nix_harden.names import DRIVERS, LIBC, LOADERS
+from nix_harden.reading.elf import is_dispatcher
 from nix_harden.settings import matches
 
 PRELINKED = "prelinked"

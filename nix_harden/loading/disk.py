@@ -10,9 +10,7 @@ import struct
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from nix_harden.elf import RELR_VERSION, read_loadable
 from nix_harden.errors import HardenError, MalformedElf, ToolError
-from nix_harden.image import MAGIC
 from nix_harden.loading.loader import (
     CURRENT_DIRECTORY,
     MUSL_DIRECTORIES,
@@ -27,8 +25,10 @@ from nix_harden.loading.loader import (
     parse_cache,
     walk,
 )
+from nix_harden.loading.search import LIB_TOKEN
 from nix_harden.model import Abi, Kind, Loadable, Object
-from nix_harden.search import LIB_TOKEN
+from nix_harden.reading.elf import RELR_VERSION, read_loadable
+from nix_harden.reading.image import MAGIC
 
 SYSTEM_DIRECTORIES = re.compile(rb"(?<![\x20-\x7e])((?:/[\x21-\x7e]+/\0)+)")
 CACHE_PATH = re.compile(rb"\0(/[\x21-\x7e]*ld\.so\.cache)\0")

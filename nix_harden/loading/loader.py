@@ -14,8 +14,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from nix_harden.loading.search import TOKEN, expand
 from nix_harden.model import Abi, DlopenNote, Kind, Loadable, Object, Tried
-from nix_harden.search import TOKEN, expand
 
 # The priority of what no note names, but a string in an object that calls dlopen.
 SEEN = "a string in it"

@@ -9,7 +9,7 @@ from urllib.parse import quote
 from nix_harden import __version__
 from nix_harden.loading.audit import Audit
 from nix_harden.loading.checks import CHECKS, Finding, Severity
-from nix_harden.words import count, printable
+from nix_harden.saying.words import count, printable
 
 COLOURS = {Severity.ERROR: "31;1", Severity.WARNING: "33;1", Severity.NOTE: "36"}
 LEVELS = {Severity.ERROR: "error", Severity.WARNING: "warning", Severity.NOTE: "note"}  # SARIF 2.1.0, 3.27.10

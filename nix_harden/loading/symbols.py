@@ -15,8 +15,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from nix_harden import image as elf
-from nix_harden.image import Broken, Dynamic, Image
+from nix_harden.reading import image as elf
+from nix_harden.reading.image import Broken, Dynamic, Image
 
 DT_PLTRELSZ, DT_RELASZ, DT_SYMBOLIC, DT_RELSZ, DT_PLTREL, DT_INIT_ARRAYSZ = 2, 8, 16, 18, 20, 27
 DT_RELACOUNT, DT_RELCOUNT = 0x6FFFFFF9, 0x6FFFFFFA

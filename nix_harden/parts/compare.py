@@ -12,14 +12,14 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from nix_harden.image import SHF_EXECINSTR, Broken, Image, Section
 from nix_harden.parts.forms import COMMENT, Kind, relocations
 from nix_harden.parts.instructions import available, placeless
 from nix_harden.parts.manifest import load
 from nix_harden.parts.pieces import MANIFEST, RELOCATIONS, Piece
 from nix_harden.parts.split import Split, split
-from nix_harden.progress import Progress, quietly
-from nix_harden.words import count
+from nix_harden.reading.image import SHF_EXECINSTR, Broken, Image, Section
+from nix_harden.saying.progress import Progress, quietly
+from nix_harden.saying.words import count
 
 SAME, ADDRESSES, CHANGED, FIRST, SECOND = "same", "addresses", "changed", "only in the first", "only in the second"
 # Columns that say where something lies and not what it is.

@@ -12,7 +12,6 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from nix_harden.elf import read_object
 from nix_harden.errors import NotJoined, ReadError, ToolError, UsageError, WriteError
 from nix_harden.fixup.patchelf import find
 from nix_harden.fixup.write import write_copy
@@ -24,7 +23,8 @@ from nix_harden.parts.pieces import DYNAMIC, INTERPRETER, MANIFEST, NEEDED, TITL
 from nix_harden.parts.split import CHUNK, NAMED
 from nix_harden.parts.text import heading, unsay
 from nix_harden.process import run
-from nix_harden.progress import Progress, quietly
+from nix_harden.reading.elf import read_object
+from nix_harden.saying.progress import Progress, quietly
 from nix_harden.settings import Settings, from_environ
 
 

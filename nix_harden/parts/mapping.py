@@ -9,8 +9,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import IntEnum
 
-from nix_harden.image import PT_LOAD, Segment
 from nix_harden.parts.pieces import Piece
+from nix_harden.reading.image import PT_LOAD, Segment
 
 OWN = ""  # the part that is none: what the texts mean lies in the program that starts
 READABLE, WRITABLE, RUNNABLE = 1, 2, 4

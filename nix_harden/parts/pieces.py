@@ -5,8 +5,8 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from nix_harden.image import PT_DYNAMIC, PT_INTERP, SHT_NOBITS, SHT_NULL, SHT_STRTAB, Broken, Image, Section
 from nix_harden.parts.forms import Kind
+from nix_harden.reading.image import PT_DYNAMIC, PT_INTERP, SHT_NOBITS, SHT_NULL, SHT_STRTAB, Broken, Image, Section
 
 SHT_SYMTAB, SHT_RELA, SHT_DYNAMIC, SHT_NOTE, SHT_REL, SHT_DYNSYM = 2, 4, 6, 7, 9, 11
 SHT_VERDEF, SHT_VERNEED, SHT_VERSYM = 0x6FFFFFFD, 0x6FFFFFFE, 0x6FFFFFFF

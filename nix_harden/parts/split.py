@@ -15,14 +15,14 @@ from dataclasses import dataclass
 
 from nix_harden.errors import ReadError, UsageError, WriteError
 from nix_harden.freezing.copies import check_parent, made_directory
-from nix_harden.image import Broken, Image
 from nix_harden.parts.forms import SHIFT, Kind, Strings, Unread, escape, meant, relocations
 from nix_harden.parts.manifest import Manifest, dump
 from nix_harden.parts.mapping import led
 from nix_harden.parts.pieces import APPENDED, INTERPRETER, MANIFEST, NEEDED, REST, TITLED, Piece, cut, kind_of
 from nix_harden.parts.start import NoStart, Starter
 from nix_harden.parts.text import heading, say, unsay
-from nix_harden.progress import Progress, quietly
+from nix_harden.reading.image import Broken, Image
+from nix_harden.saying.progress import Progress, quietly
 
 CHUNK = 1 << 20
 ZEROS = bytes(CHUNK)

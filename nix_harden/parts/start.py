@@ -8,13 +8,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import astuple, replace
 from itertools import accumulate, groupby
 
-from nix_harden.image import DT_VERNEED, PT_DYNAMIC, PT_INTERP, PT_LOAD, Image
 from nix_harden.loading.loader import DF_1_PIE
 from nix_harden.native import compiled
 from nix_harden.native.bare import digest
 from nix_harden.parts.mapping import OWN, Memory, NoMemory, lay_out
 from nix_harden.parts.pieces import BARE, NEEDED, Piece
 from nix_harden.programs import privilege
+from nix_harden.reading.image import DT_VERNEED, PT_DYNAMIC, PT_INTERP, PT_LOAD, Image
 
 TABLE = struct.Struct("<8s 3Q 2Q 2Q 2Q Q 3I I 4I 2I")
 FILE, STEP, TEXT, RANGE = (struct.Struct(each) for each in ("<QII", "<3QII", "<QQII", "<II"))

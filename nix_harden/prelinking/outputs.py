@@ -24,8 +24,8 @@ from nix_harden.model import COPY, File, Kind
 from nix_harden.prelinking import prelink, prelinked, rules
 from nix_harden.prelinking.prelinked import Prelinked
 from nix_harden.prelinking.slots import Mapped
+from nix_harden.saying.words import count
 from nix_harden.settings import Settings
-from nix_harden.words import count
 
 DIRECTORY = "nix-support/prelink"
 

@@ -14,9 +14,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 
-from nix_harden.elf import read_mapped
 from nix_harden.errors import NotFrozen, NotPrelinked, UsageError
-from nix_harden.files import put
 from nix_harden.fixup.write import write_copy
 from nix_harden.freezing import lift
 from nix_harden.freezing.copies import check_parent, made_directory
@@ -30,6 +28,8 @@ from nix_harden.prelinking.prelinked import Asker, Gain, Prelinked, Proof, Whole
 from nix_harden.prelinking.prove import Attach, prove
 from nix_harden.prelinking.slots import TYPES, Mapped
 from nix_harden.prelinking.table import Table
+from nix_harden.reading.elf import read_mapped
+from nix_harden.saying.files import put
 from nix_harden.settings import Settings, from_environ
 
 BESIDE = ".prelink.so"

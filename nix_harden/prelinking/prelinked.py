@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from nix_harden.words import count
+from nix_harden.saying.words import count
 
 MOST_SHOWN = 10
 

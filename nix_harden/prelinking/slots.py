@@ -6,8 +6,6 @@ elf/do-rel.h and sysdeps/*/dl-machine.h (`elf_machine_rela`) of glibc, for machi
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from nix_harden import image as elf
-from nix_harden.image import Broken, Image
 from nix_harden.loading import symbols as reading
 from nix_harden.loading.symbols import (
     DT_PLTRELSZ,
@@ -18,6 +16,8 @@ from nix_harden.loading.symbols import (
     Symbols,
     TableReader,
 )
+from nix_harden.reading import image as elf
+from nix_harden.reading.image import Broken, Image
 
 DT_TEXTREL, DT_BIND_NOW, DF_TEXTREL, DF_BIND_NOW, DF_1_NOW = 22, 24, 0x4, 0x8, 0x1
 PT_TLS, PF_W = 7, 2

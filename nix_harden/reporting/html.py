@@ -2,15 +2,13 @@
 
 import base64
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import jinja2
-
-from nix_harden.errors import ToolError
 from nix_harden.reporting.page import Drawing, contents, heading, verdict
-from nix_harden.words import human, printable
+from nix_harden.saying.templates import fill, missing
+from nix_harden.saying.words import human, printable
 
 PAGES = Path(__file__).with_name("pages")
 TEMPLATE, STYLE, SCRIPT = "report.html.j2", "report.css", "report.js"
@@ -21,33 +19,24 @@ def render(page: Mapping[str, Any], drawing: Drawing | None, no_graph: str) -> s
 
     Raises ToolError where this installation lacks a part.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(PAGES),
-        undefined=jinja2.StrictUndefined,
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"bytes": human, "thousands": thousands, "printable": printable}
-    # ASCII alone, so that no name is left that UTF-8 cannot hold
-    environment.policies["json.dumps_kwargs"] = {"ensure_ascii": True, "separators": (",", ":")}
     try:
         style, script = ((PAGES / name).read_text(encoding="utf-8") for name in (STYLE, SCRIPT))
-        template = environment.get_template(TEMPLATE)
-    except (OSError, jinja2.TemplateNotFound) as error:
-        raise ToolError("nix-harden report", f"a part of {PAGES} is missing from this installation") from error
-    return template.render(
-        page=page,
-        title=f"{heading(page)} · nix-harden report",
-        heading=heading(page),
-        verdict=verdict(page),
-        contents=contents(page),
-        policy=policy(style, script),
-        style=style,
-        script=script,
-        drawing=drawing,
-        no_graph=no_graph,
-    )
+    except OSError as error:
+        raise missing(Path(error.filename), "report") from error
+    values = {
+        "page": page,
+        "title": f"{heading(page)} · nix-harden report",
+        "heading": heading(page),
+        "verdict": verdict(page),
+        "contents": contents(page),
+        "policy": policy(style, script),
+        "style": style,
+        "script": script,
+        "drawing": drawing,
+        "no_graph": no_graph,
+    }
+    filters: dict[str, Callable[..., object]] = {"bytes": human, "thousands": thousands, "printable": printable}
+    return fill(PAGES / TEMPLATE, values, "report", filters=filters)
 
 
 def policy(style: str, script: str) -> str:

@@ -26,8 +26,8 @@ from nix_harden.loading.loader import Edge, Graph, How, Node
 from nix_harden.loading.render import LEVELS
 from nix_harden.model import ABSENT, File, Kind, Object
 from nix_harden.reporting.lookups import Lookups
+from nix_harden.saying.words import count, printable
 from nix_harden.settings import Settings
-from nix_harden.words import count, printable
 
 VERSION = 1
 BOUND, BARE, MISSING = "bound", "bare", "missing"

@@ -21,10 +21,10 @@ from nix_harden.loading.audit import audit
 from nix_harden.loading.disk import DiskReader, distrust
 from nix_harden.loading.loader import Family, Graph, Reader
 from nix_harden.process import ask
-from nix_harden.progress import Progress
 from nix_harden.reporting.embed import element
 from nix_harden.reporting.lookups import Lookups, count
 from nix_harden.reporting.page import Drawing, Key, Observed, Survey
+from nix_harden.saying.progress import Progress
 from nix_harden.tracing.strace import OPTIONS, parse
 
 # Every loader asks for it, whatever a program needs (nixpkgs' by its second name).

@@ -1,7 +1,4 @@
-"""Draw what a trace showed as an SVG for people who would rather look; geometry is decided here, and the template draws.
-
-An importer of jinja2, for `nix-harden trace --svg` alone.
-"""
+"""Draw what a trace showed as an SVG for people who would rather look; geometry is decided here, and the template draws."""
 
 import os
 import re
@@ -10,12 +7,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import jinja2
-
-from nix_harden.errors import ToolError
+from nix_harden.saying.templates import fill
+from nix_harden.saying.words import printable
 from nix_harden.tracing.trace import PRELOAD, Traced, by_directory, by_parent
 from nix_harden.tracing.traced import milliseconds, side_by_side
-from nix_harden.words import printable
 
 TEMPLATES = Path(__file__).with_name("pictures")
 TEMPLATE = "trace.svg.j2"
@@ -68,28 +63,18 @@ class Panel:
 
 def draw(found: Sequence[Traced]) -> str:
     """The picture of one program, or of two to compare, as an SVG document. Raises ToolError where the template is missing."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES),
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        autoescape=True,
-    )
-    try:
-        template = environment.get_template(TEMPLATE)
-    except jinja2.TemplateNotFound as error:
-        raise ToolError("nix-harden trace", f"{TEMPLATES / TEMPLATE} is missing from this installation") from error
     panels = tuple(_panels(found))
-    return template.render(
-        title=_title(found),
-        panels=panels,
-        pair=len(found) == 2,
-        width=WIDTH,
-        height=panels[-1].bottom + MARGIN,
-        margin=MARGIN,
-        left=MARGIN + LABELS,
-        strip=STRIP,
-    )
+    values = {
+        "title": _title(found),
+        "panels": panels,
+        "pair": len(found) == 2,
+        "width": WIDTH,
+        "height": panels[-1].bottom + MARGIN,
+        "margin": MARGIN,
+        "left": MARGIN + LABELS,
+        "strip": STRIP,
+    }
+    return fill(TEMPLATES / TEMPLATE, values, "trace")
 
 
 def _title(found: Sequence[Traced]) -> str:

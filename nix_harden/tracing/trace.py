@@ -20,7 +20,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 
-from nix_harden.elf import read_object
 from nix_harden.errors import ReadError, ToolError, UsageError
 from nix_harden.model import Kind
 from nix_harden.names import MUSL
@@ -28,6 +27,7 @@ from nix_harden.native.compiled import is_start
 from nix_harden.prelinking.named import module_of
 from nix_harden.process import start_beside
 from nix_harden.programs import MOST, Step, privilege, step, steps
+from nix_harden.reading.elf import read_object
 from nix_harden.settings import matches
 from nix_harden.tracing import strace
 from nix_harden.tracing.callgrind import Instructions, instructions

@@ -4,9 +4,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TextIO
 
+from nix_harden.saying.words import count, printable
 from nix_harden.tracing.strace import Call
 from nix_harden.tracing.trace import Traced, Whole, by_directory, by_parent, failures, mapped
-from nix_harden.words import count, printable
 
 if TYPE_CHECKING:
     from rich.table import Table

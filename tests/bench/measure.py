@@ -9,8 +9,8 @@ from pathlib import Path
 
 from real.observe import closure, failing_opens
 
-from nix_harden.elf import read_object
-from nix_harden.image import PT_LOAD, Image
+from nix_harden.reading.elf import read_object
+from nix_harden.reading.image import PT_LOAD, Image
 
 SETTLED = 0.4  # seconds without work after which a program waits for its input
 PSS = "Pss:"

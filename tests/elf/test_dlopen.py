@@ -8,7 +8,7 @@ from support.source import function, opens, prints
 from support.store import Package, Store, patchelf
 from support.trace import run
 
-from nix_harden.elf import read_mentions
+from nix_harden.reading.elf import read_mentions
 
 
 @pytest.fixture

@@ -12,9 +12,9 @@ from support.source import function, prints
 from support.store import Package, Store
 from support.trace import run
 
-from nix_harden.elf import read_contents, read_object
 from nix_harden.errors import MalformedElf
 from nix_harden.model import Object
+from nix_harden.reading.elf import read_contents, read_object
 
 
 @pytest.fixture

@@ -12,9 +12,9 @@ from elftools.elf.elffile import ELFFile
 from elftools.elf.gnuversions import GNUVerDefSection, GNUVerNeedSection
 from elftools.elf.sections import SymbolTableSection
 
-from nix_harden import image
-from nix_harden.elf import read_contents, read_object
 from nix_harden.model import Kind
+from nix_harden.reading import image
+from nix_harden.reading.elf import read_contents, read_object
 
 PLACES = (
     "/usr/lib/x86_64-linux-gnu",

@@ -10,7 +10,7 @@ from support.source import function, prints
 from support.store import LINKERS, Package, Store, patchelf
 from support.trace import run
 
-from nix_harden.search import ROOM
+from nix_harden.loading.search import ROOM
 
 IN_PLACE = "{files} files written, {files} in place and 0 by patchelf"
 

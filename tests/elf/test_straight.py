@@ -17,10 +17,10 @@ from support.dynamic import names
 from support.source import function, prints
 from support.store import Package, Store
 
-from nix_harden.elf import read_object
 from nix_harden.errors import WriteError
 from nix_harden.fixup import write
 from nix_harden.model import Edit, PathAction, Write
+from nix_harden.reading.elf import read_object
 
 Kept = tuple[int, int, int, int]
 

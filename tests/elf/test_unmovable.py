@@ -10,7 +10,7 @@ from support.source import function, opens, prints
 from support.store import LINKERS, Package, Store
 from support.trace import run
 
-from nix_harden.elf import read_table
+from nix_harden.reading.elf import read_table
 
 DT_STRSZ, DT_SYMTAB, DT_VERSYM = 10, 6, 0x6FFFFFF0
 PAYLOAD = b"PAYLOAD" * 1000

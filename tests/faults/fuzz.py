@@ -19,7 +19,14 @@ from pathlib import Path
 
 from faults import mutate, seeds
 
-from nix_harden.elf import (
+from nix_harden.errors import HardenError, MalformedElf
+from nix_harden.fixup import write as writer
+from nix_harden.fixup.catalog import Catalog, Read
+from nix_harden.fixup.place import place
+from nix_harden.fixup.plan import make_plan
+from nix_harden.fixup.unbind import make_plan as make_unbind_plan
+from nix_harden.model import Edit, File, Held, Loadable, Object, PathAction
+from nix_harden.reading.elf import (
     read_contents,
     read_loadable,
     read_object,
@@ -28,13 +35,6 @@ from nix_harden.elf import (
     read_table,
     read_unedited,
 )
-from nix_harden.errors import HardenError, MalformedElf
-from nix_harden.fixup import write as writer
-from nix_harden.fixup.catalog import Catalog, Read
-from nix_harden.fixup.place import place
-from nix_harden.fixup.plan import make_plan
-from nix_harden.fixup.unbind import make_plan as make_unbind_plan
-from nix_harden.model import Edit, File, Held, Loadable, Object, PathAction
 from nix_harden.settings import Settings, from_environ
 
 SECONDS = 2.0

@@ -11,7 +11,7 @@ from support.store import REPOSITORY, Package
 
 READ = """
 import sys
-from nix_harden.elf import read_contents, read_loadable, read_object, read_stale
+from nix_harden.reading.elf import read_contents, read_loadable, read_object, read_stale
 from nix_harden.errors import MalformedElf
 for path in sys.argv[1:]:
     for read in (read_object, read_contents, read_loadable, lambda path: read_stale(path, "/nix/store")):

@@ -5,12 +5,12 @@ import re
 import subprocess
 from pathlib import Path
 
-from nix_harden.elf import read_symbols
 from nix_harden.freezing.freeze import closure
 from nix_harden.loading.binding import Binder
 from nix_harden.loading.disk import DiskReader
 from nix_harden.loading.loader import Graph
 from nix_harden.loading.symbols import Symbols
+from nix_harden.reading.elf import read_symbols
 
 LINE = re.compile(r"^ *\d+:\tbinding file (.*) \[0\] to (.*) \[0\]: (.*)$", re.MULTILINE)
 # The loader lists and looks everything up, and starts nothing.

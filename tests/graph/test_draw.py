@@ -19,7 +19,7 @@ from nix_harden.graphing.draw import ALARM, FILLS, HUB, Size, Style, as_json, do
 from nix_harden.graphing.graph import choose, draw
 from nix_harden.graphing.picture import COLOURS, Arrow, Means, Picture, Role, Vertex, finish, reduced, vertex_id
 from nix_harden.loading.loader import NEEDED
-from nix_harden.words import printable
+from nix_harden.saying.words import printable
 
 HOSTILE = (
     'quote".so',

@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # as pytest has it
 from real.distro import HARDENED, PLAIN, Build, Package, build, examine, load
 from real.observe import failing_opens
 
-from nix_harden.elf import read_object
+from nix_harden.reading.elf import read_object
 
 DELAYS = (0, 200, 1000, 5000)  # microseconds
 

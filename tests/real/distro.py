@@ -28,10 +28,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # as pytest has it
 from real.observe import Outcome, failing_opens, searching
 from support import nix
 
-from nix_harden.elf import read_object
 from nix_harden.errors import HardenError
 from nix_harden.model import Kind
 from nix_harden.names import RUNTIMES
+from nix_harden.reading.elf import read_object
 from nix_harden.settings import matches
 
 EXPRESSION = Path(__file__).with_name("distro.nix")

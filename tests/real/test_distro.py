@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from real.distro import HARDENED, PLAIN, Build, Row, compare, load, perform, table
 
-from nix_harden.elf import read_object
 from nix_harden.model import Kind
 from nix_harden.prelinking.prelink import prelink
+from nix_harden.reading.elf import read_object
 
 PART = ("lua-cjson", "libpng")  # and what they need: zlib, ncurses, readline, Lua
 

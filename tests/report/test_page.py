@@ -17,7 +17,7 @@ from nix_harden.errors import NotDrawn
 from nix_harden.graphing.picture import Picture, Role, Vertex
 from nix_harden.reporting import embed
 from nix_harden.reporting.survey import MOST_DRAWN, drawn
-from nix_harden.words import human
+from nix_harden.saying.words import human
 
 # What a name must be able to hold: ends of elements, an event handler, entities, JSON and template syntax, text that is turned around.
 HOSTILE = (

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from real import debstore
 
-from nix_harden.search import ROOM
+from nix_harden.loading.search import ROOM
 from nix_harden.settings import TABLE
 from support.store import patchelf
 

@@ -1,8 +1,8 @@
 """Place: new strings go into bytes that nothing refers to, share what they can, and leave nothing of the old ones."""
 
-from nix_harden.elf import differences
 from nix_harden.fixup.place import place
 from nix_harden.model import Abi, Edit, Field, Kind, Object, PathAction, StringTable, Use, Write
+from nix_harden.reading.elf import differences
 
 ABI = Abi(64, True, "EM_X86_64", 0)
 AT = 1000  # where the string table lies in the file

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from nix_harden import progress
+from nix_harden.saying import progress
 
 
 class Terminal(io.StringIO):

@@ -2,8 +2,8 @@
 
 import pytest
 
+from nix_harden.loading.search import Place, expand, is_pure, own_text, places, platforms
 from nix_harden.model import Abi, Kind, Object
-from nix_harden.search import Place, expand, is_pure, own_text, places, platforms
 
 ABI = Abi(64, True, "EM_X86_64", 0)
 

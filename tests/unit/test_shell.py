@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from support.store import REPOSITORY
 
-from nix_harden import shell
 from nix_harden.arguments import parser
 from nix_harden.cli import COMMANDS
+from nix_harden.packaging import shell
 
 
 @pytest.fixture(scope="module")

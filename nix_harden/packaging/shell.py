@@ -1,4 +1,4 @@
-"""Completions and the man page, made of the parser when a package is built: `python -m nix_harden.shell SHARE`.
+"""Completions and the man page, made of the parser when a package is built: `python -m nix_harden.packaging.shell SHARE`.
 
 The only importer of shtab and argparse-manpage; neither is there at run time.
 """

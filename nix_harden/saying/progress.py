@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TextIO, TypeAlias
 
-from nix_harden.words import printable
+from nix_harden.saying.words import printable
 
 SECONDS = 1.0
 # Told how much is done, of how much or 0 where nobody knows, and what is next.

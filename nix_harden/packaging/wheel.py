@@ -6,9 +6,9 @@ from pathlib import Path
 
 from setuptools.command.build_py import build_py
 
-sys.path.insert(0, str(Path(__file__).parent.parent))  # an isolated build finds its backend's packages only
+sys.path.insert(0, str(Path(__file__).parents[2]))  # an isolated build finds its backend's packages only
 
-from nix_harden import shell
+from nix_harden.packaging import shell
 
 
 class Build(build_py):

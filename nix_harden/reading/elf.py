@@ -9,12 +9,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from nix_harden import image as elf
 from nix_harden.errors import MalformedElf, ReadError
-from nix_harden.files import contents
-from nix_harden.image import Broken, Dynamic, Image
 from nix_harden.model import DlopenNote, Field, Kind, Loadable, Object, StringTable, Use, Write
 from nix_harden.names import DISPATCHERS
+from nix_harden.reading import image as elf
+from nix_harden.reading.image import Broken, Dynamic, Image
+from nix_harden.saying.files import contents
 
 if TYPE_CHECKING:
     from nix_harden.loading.symbols import Symbols
