@@ -11,7 +11,8 @@ import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
-from nix_harden.loading.loader import NEEDED, Family, Found, Loader, Reader, Seen, walk
+from nix_harden.loading.graph import NEEDED, Family, Found, Loader, Reader, Seen
+from nix_harden.loading.loader import walk
 from nix_harden.model import Loadable, Object
 from nix_harden.names import LOADERS
 from nix_harden.settings import matches

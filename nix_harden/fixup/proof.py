@@ -19,7 +19,8 @@ from nix_harden.fixup.policy import NOT_LOADED
 from nix_harden.fixup.resolve import own_search
 from nix_harden.fixup.searchpath import is_searched
 from nix_harden.loading.disk import DiskReader, read_loader
-from nix_harden.loading.loader import DLOPEN, NEEDED, Edge, Family, Found, Graph, How, Loader, Reader, Seen, walk
+from nix_harden.loading.graph import DLOPEN, NEEDED, Edge, Family, Found, Graph, How, Loader, Reader, Seen
+from nix_harden.loading.loader import walk
 from nix_harden.loading.search import is_musl, own_text
 from nix_harden.model import Decision, Edit, Held, Kind, Loadable, Object, Plan
 from nix_harden.names import LOADERS

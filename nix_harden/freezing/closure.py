@@ -18,7 +18,8 @@ from dataclasses import dataclass, field, replace
 from nix_harden.errors import NotFrozen
 from nix_harden.freezing.lift import With, answered, check_editable, opens_others
 from nix_harden.freezing.opened import Call, Evidence
-from nix_harden.loading.loader import DLOPEN, NEEDED, Family, Found, Graph, How, Node, Reader, walk
+from nix_harden.loading.graph import DLOPEN, NEEDED, Family, Found, Graph, How, Node, Reader
+from nix_harden.loading.loader import walk
 from nix_harden.loading.search import DRIVER_DIRECTORIES, TOKEN, own_text
 from nix_harden.model import Edit, Kind, Loadable, PathAction
 from nix_harden.names import LIBC, LOADERS

@@ -26,7 +26,8 @@ from nix_harden.freezing.opened import Call, Evidence, Observed
 from nix_harden.freezing.ordering import INSTEAD, Ordering, sort
 from nix_harden.loading.audit import parse_listing
 from nix_harden.loading.disk import DiskReader, Loaders, distrust
-from nix_harden.loading.loader import Family, Graph, How, Reader, Unloadable, Unopened, walk
+from nix_harden.loading.graph import Family, Graph, How, Reader, Unloadable, Unopened
+from nix_harden.loading.loader import walk
 from nix_harden.loading.symbols import KINDS, Symbols
 from nix_harden.model import Kind
 from nix_harden.native.compiled import is_start

@@ -11,7 +11,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from nix_harden.errors import NotFrozen
-from nix_harden.loading.loader import DLOPEN, NEEDED, Family, Found, Graph, How, Node, Reader, Seen, walk
+from nix_harden.loading.graph import DLOPEN, NEEDED, Family, Found, Graph, How, Node, Reader, Seen
+from nix_harden.loading.loader import walk
 from nix_harden.loading.search import TOKEN, own_text
 from nix_harden.model import Edit, PathAction
 from nix_harden.names import LIBC, LOADERS

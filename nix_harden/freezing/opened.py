@@ -11,7 +11,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from nix_harden.errors import NotFrozen
-from nix_harden.loading.loader import DLOPEN, SEEN, Graph, How, Reader, walk
+from nix_harden.loading.graph import DLOPEN, SEEN, Graph, How, Reader
+from nix_harden.loading.loader import walk
 
 TRACE = {"LD_DEBUG": "files,libs"}
 SAID = re.compile(r"^ *\d+:\t", re.MULTILINE)

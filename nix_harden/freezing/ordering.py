@@ -14,7 +14,7 @@ from itertools import pairwise
 
 from nix_harden.errors import NotFrozen
 from nix_harden.loading.binding import Binder, Bindings, rivals
-from nix_harden.loading.loader import NEEDED, Graph, How
+from nix_harden.loading.graph import NEEDED, Graph, How
 from nix_harden.loading.symbols import Symbols
 
 INSTEAD = "freeze it with --order loader"

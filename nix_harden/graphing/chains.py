@@ -9,7 +9,7 @@ from typing import Any
 
 from nix_harden.graphing.draw import how
 from nix_harden.graphing.picture import Arrow, Picture, Role, Vertex, bearers, leading_to
-from nix_harden.loading.loader import NEEDED
+from nix_harden.loading.graph import NEEDED
 from nix_harden.saying.words import count, printable
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from nix_harden.graphing.picture import Arrow, Means, Picture, Role, StorePath, Vertex, ranks, tagged
-from nix_harden.loading.loader import AUXILIARY, DLOPEN, FILTER
+from nix_harden.loading.graph import AUXILIARY, DLOPEN, FILTER
 from nix_harden.saying.words import count, human, printable
 
 # Paul Tol's "light" scheme: fills that the colour-blind tell apart and on which black is read (https://personal.sron.nl/~pault/).

@@ -39,7 +39,8 @@ from nix_harden.graphing.picture import (
 )
 from nix_harden.loading.checks import store_path
 from nix_harden.loading.disk import DiskReader, Loaders, elf_files
-from nix_harden.loading.loader import Found, Graph, Loader, Reader, Unloadable, walk
+from nix_harden.loading.graph import Found, Graph, Loader, Reader, Unloadable
+from nix_harden.loading.loader import walk
 from nix_harden.model import Kind
 from nix_harden.prelinking.named import module_of
 from nix_harden.process import feed

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from nix_harden.loading.checks import store_path
-from nix_harden.loading.loader import DLOPEN, Edge, Graph, How, Node
+from nix_harden.loading.graph import DLOPEN, Edge, Graph, How, Node
 from nix_harden.model import Kind
 from nix_harden.settings import matches
 

@@ -18,16 +18,8 @@ from nix_harden.loading.checks import (
     missing_interpreter,
 )
 from nix_harden.loading.disk import SECONDS, DiskReader, Loaders, distrust, elf_files
-from nix_harden.loading.loader import (
-    NEEDED,
-    Family,
-    Found,
-    Graph,
-    Loader,
-    Reader,
-    Unloadable,
-    walk,
-)
+from nix_harden.loading.graph import NEEDED, Family, Found, Graph, Loader, Reader, Unloadable
+from nix_harden.loading.loader import walk
 from nix_harden.model import Kind
 from nix_harden.native.compiled import is_start
 from nix_harden.process import Answer, ask

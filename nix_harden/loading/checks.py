@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from nix_harden.errors import HardenError, UsageError
-from nix_harden.loading.loader import AUXILIARY, DLOPEN, SEEN, Edge, Family, Graph, How, Node
+from nix_harden.loading.graph import AUXILIARY, DLOPEN, SEEN, Edge, Family, Graph, How, Node
 from nix_harden.model import ABSENT
 from nix_harden.names import DRIVERS, LIBC, LOADERS
 from nix_harden.reading.elf import is_dispatcher

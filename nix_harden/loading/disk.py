@@ -11,20 +11,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from nix_harden.errors import HardenError, MalformedElf, ToolError
-from nix_harden.loading.loader import (
-    CURRENT_DIRECTORY,
-    MUSL_DIRECTORIES,
-    CacheEntry,
-    Family,
-    Found,
-    Loader,
-    Reader,
-    Seen,
-    Unloadable,
-    Unopened,
-    parse_cache,
-    walk,
-)
+from nix_harden.loading.cache import CacheEntry, parse_cache
+from nix_harden.loading.graph import CURRENT_DIRECTORY, Family, Found, Loader, Reader, Seen, Unloadable, Unopened
+from nix_harden.loading.loader import walk
+from nix_harden.loading.musl import MUSL_DIRECTORIES
 from nix_harden.loading.search import LIB_TOKEN
 from nix_harden.model import Abi, Kind, Loadable, Object
 from nix_harden.reading.elf import RELR_VERSION, read_loadable

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import astuple, replace
 from itertools import accumulate, groupby
 
-from nix_harden.loading.loader import DF_1_PIE
+from nix_harden.loading.graph import DF_1_PIE
 from nix_harden.native import compiled
 from nix_harden.native.bare import digest
 from nix_harden.parts.mapping import OWN, Memory, NoMemory, lay_out

@@ -9,7 +9,7 @@ from typing import Any
 from nix_harden.errors import NotPrelinked, ReadError
 from nix_harden.freezing.freeze import closure, follow
 from nix_harden.loading.disk import DiskReader
-from nix_harden.loading.loader import Graph
+from nix_harden.loading.graph import Graph
 from nix_harden.prelinking import module, table
 from nix_harden.prelinking.named import Named, named
 from nix_harden.prelinking.prelink import as_prelinked, command_for, read

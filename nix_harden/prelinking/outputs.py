@@ -19,7 +19,7 @@ from nix_harden.fixup.catalog import read_outputs
 from nix_harden.fixup.report import NAME
 from nix_harden.fixup.workers import share
 from nix_harden.loading.disk import DiskReader
-from nix_harden.loading.loader import Graph
+from nix_harden.loading.graph import Graph
 from nix_harden.model import COPY, File, Kind
 from nix_harden.prelinking import prelink, prelinked, rules
 from nix_harden.prelinking.prelinked import Prelinked

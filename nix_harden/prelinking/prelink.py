@@ -20,7 +20,7 @@ from nix_harden.freezing import lift
 from nix_harden.freezing.copies import check_parent, made_directory
 from nix_harden.freezing.freeze import check_target, follow, refuse_privileged, startable
 from nix_harden.loading.disk import DiskReader, distrust, host_abi
-from nix_harden.loading.loader import Family, Graph, Reader
+from nix_harden.loading.graph import Family, Graph, Reader
 from nix_harden.model import Edit, PathAction
 from nix_harden.native import compiled
 from nix_harden.prelinking import table

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from nix_harden.fixup import policy
 from nix_harden.fixup.policy import Rule
 from nix_harden.fixup.references import Limit, store_path
-from nix_harden.loading.loader import Graph
+from nix_harden.loading.graph import Graph
 from nix_harden.model import File
 from nix_harden.prelinking.prelink import answerable
 from nix_harden.settings import Settings

@@ -18,7 +18,7 @@ from enum import Flag, auto
 from typing import NamedTuple
 
 from nix_harden.loading.binding import Binder, Bindings, rivals
-from nix_harden.loading.loader import NEEDED, Graph
+from nix_harden.loading.graph import NEEDED, Graph
 from nix_harden.loading.symbols import SHN_ABS, SHN_UNDEF, STB_GNU_UNIQUE, STB_WEAK, STT_TLS
 from nix_harden.names import LIBC
 from nix_harden.native.bare import digest

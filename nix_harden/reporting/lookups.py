@@ -8,7 +8,8 @@ from collections import Counter
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 
-from nix_harden.loading.loader import Family, Found, Graph, How, Loader, Reader, Seen, Unopened, walk
+from nix_harden.loading.graph import Family, Found, Graph, How, Loader, Reader, Seen, Unopened
+from nix_harden.loading.loader import walk
 from nix_harden.model import Loadable
 
 

@@ -19,7 +19,7 @@ from nix_harden.graphing.graph import choose, follow, measure, render, why_nothi
 from nix_harden.graphing.picture import Picture, picture
 from nix_harden.loading.audit import audit
 from nix_harden.loading.disk import DiskReader, distrust
-from nix_harden.loading.loader import Family, Graph, Reader
+from nix_harden.loading.graph import Family, Graph, Reader
 from nix_harden.process import ask
 from nix_harden.reporting.embed import element
 from nix_harden.reporting.lookups import Lookups, count

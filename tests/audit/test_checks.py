@@ -278,7 +278,7 @@ def test_loader_disagrees(store: Store, monkeypatch: pytest.MonkeyPatch) -> None
     user = store.package("g").library("libg.so.1", function("g", 1, ["f"]), needs=[lib], rpath=[store.libc])
     program = app(store, lib, user, calls="g", tag="RPATH")
     assert found("loader-disagrees", store, program) == []
-    monkeypatch.setattr("nix_harden.loading.loader._Glibc.match", lambda self, name: None)
+    monkeypatch.setattr("nix_harden.loading.glibc.Glibc.match", lambda self, name: None)
     done = run(program, store=store.path)
     assert [each.check for each in done.findings if each.severity is Severity.ERROR].count("loader-disagrees") == 1
 

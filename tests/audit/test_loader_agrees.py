@@ -14,7 +14,8 @@ from real import debstore
 
 from nix_harden.loading.audit import Audit
 from nix_harden.loading.disk import DiskReader, Loaders, read_loader
-from nix_harden.loading.loader import Family, Found, How, walk
+from nix_harden.loading.graph import Family, Found, How
+from nix_harden.loading.loader import walk
 from nix_harden.process import ask
 
 ENOUGH = 2000

@@ -3,22 +3,9 @@
 import errno
 from dataclasses import dataclass, field
 
-from nix_harden.loading.loader import (
-    AUXILIARY,
-    FILTER,
-    NEEDED,
-    CacheEntry,
-    Found,
-    Graph,
-    How,
-    Loader,
-    Seen,
-    Unloadable,
-    Unopened,
-    cache_key,
-    parse_cache,
-    walk,
-)
+from nix_harden.loading.cache import CacheEntry, cache_key, parse_cache
+from nix_harden.loading.graph import AUXILIARY, FILTER, NEEDED, Found, Graph, How, Loader, Seen, Unloadable, Unopened
+from nix_harden.loading.loader import walk
 from nix_harden.model import Abi, Kind, Loadable, Object
 
 ABI = Abi(64, True, "EM_X86_64", 0)

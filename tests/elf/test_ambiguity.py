@@ -14,7 +14,7 @@ from nix_harden.fixup.ambiguity import Change, ambiguous
 from nix_harden.fixup.catalog import Catalog
 from nix_harden.fixup.plan import make_plan
 from nix_harden.loading.disk import DiskReader, read_loader
-from nix_harden.loading.loader import Family, Loader
+from nix_harden.loading.graph import Family, Loader
 from nix_harden.model import Held
 from nix_harden.settings import Settings, from_environ
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from nix_harden.freezing.freeze import closure
 from nix_harden.loading.binding import Binder
 from nix_harden.loading.disk import DiskReader
-from nix_harden.loading.loader import Graph
+from nix_harden.loading.graph import Graph
 from nix_harden.loading.symbols import Symbols
 from nix_harden.reading.elf import read_symbols
 

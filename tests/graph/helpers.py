@@ -11,7 +11,7 @@ from support.store import Store, patchelf
 
 from nix_harden.graphing.graph import look
 from nix_harden.graphing.picture import Arrow, Picture, Role, Vertex
-from nix_harden.loading.loader import DLOPEN
+from nix_harden.loading.graph import DLOPEN
 
 LISTED = re.compile(r"\t(?:(.*) => )?(/.*) \(0x[0-9a-f]+\)")
 NOT_FOUND = re.compile(r"\t(.*) => not found")

@@ -29,7 +29,7 @@ from nix_harden.graphing.picture import (
     vertex_id,
     within,
 )
-from nix_harden.loading.loader import FILTER, NEEDED
+from nix_harden.loading.graph import FILTER, NEEDED
 
 
 def test_objects_and_missing_names_are_those_of_the_loader(store: Store) -> None:
