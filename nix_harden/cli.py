@@ -18,7 +18,6 @@ from nix_harden.settings import from_environ, require_outputs
 if TYPE_CHECKING:
     from argparse import Namespace
 
-    from nix_harden.freezing.opened import Observed
     from nix_harden.graphing.picture import Picture
     from nix_harden.reporting.page import Drawing
 
@@ -174,50 +173,24 @@ def audit(arguments: "Namespace") -> int:
 
 
 def freeze(arguments: "Namespace") -> int:
-    """Observe, freeze, explain, say."""
+    """Freeze or explain, say."""
     from nix_harden.freezing import explained, frozen
-    from nix_harden.freezing.freeze import explain, freeze_closure, observe
-    from nix_harden.freezing.freeze import freeze as run
+    from nix_harden.freezing.asked import Asked, look, perform
 
-    if arguments.closure is None and arguments.relative:
-        raise UsageError("--relative", "is for the copies that --closure DIR makes; say where they go")
-    order = frozen.Order(arguments.order)
-    if arguments.closure is not None:
-        for option, given in (
-            ("--order", order is not frozen.Order.LOADER),
-            ("--explain-order", arguments.explain_order),
-        ):
-            if given:
-                raise UsageError(option, "is for --lift; with --closure every edge is bound where it stands")
-    writes = arguments.output is not None or arguments.in_place
-    if not writes and not arguments.explain_order:
-        raise UsageError("--output", "is not there; say the file to write, or --in-place, or --explain-order")
-    observed: tuple[Observed, ...] = ()
-    if arguments.observe and writes:
-        observed, status = observe(arguments.program, arguments.rest)
-        if status:
-            _say(f"nix-harden: warning: {arguments.program} ended with status {status}; what it opened before is seen")
-    options = {"also": arguments.also, "observed": observed}
-    ordering, told = None, None
-    if writes:
-        with shown_on(sys.stderr) as progress:
-            progress(0, 0, arguments.program)
-            if arguments.closure is not None:
-                done = freeze_closure(
-                    arguments.program, arguments.output, arguments.closure, relative=arguments.relative, **options
-                )
-            else:
-                done = run(arguments.program, arguments.output, order=order, **options)
-        for line in frozen.text(done):
-            _say(f"nix-harden: {line}")
-        ordering, told = done.ordering, frozen.as_json(done)
-    if arguments.explain_order:
-        ordering = ordering or explain(arguments.program)
-        told = {**(told or {}), "ordering": explained.as_json(ordering)}
+    asked = Asked.of(vars(arguments))
+    observed = look(asked, lambda words: _say(f"nix-harden: warning: {words}"))
+    with shown_on(sys.stderr) as progress:
+        progress(0, 0, asked.program)
+        done, ordering = perform(asked, observed)
+    told = {} if done is None else frozen.as_json(done)
+    for line in frozen.text(done) if done is not None else ():
+        _say(f"nix-harden: {line}")
+    if asked.explain_order and ordering is not None:
+        told["ordering"] = explained.as_json(ordering)
         for line in explained.text(ordering) if not arguments.json else ():
             print(printable(line))
     if arguments.json:
-        print(json.dumps({"version": 1, **(told or {})}, indent=2))
+        print(json.dumps({"version": 1, **told}, indent=2))
     return DONE
 
 
