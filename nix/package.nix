@@ -40,7 +40,9 @@ let
 in
 stdenv.mkDerivation {
   pname = "nix-harden";
-  version = "0.1.0";
+  version = builtins.head (
+    builtins.match ".*__version__ = \"([^\"]+)\".*" (builtins.readFile ../nix_harden/__init__.py)
+  );
 
   src = builtins.path {
     name = "nix-harden-source";

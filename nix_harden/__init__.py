@@ -1,3 +1,3 @@
 """Bind the shared libraries of a Nix derivation by absolute store path."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

@@ -14,13 +14,19 @@ from nix_harden.settings import TABLE
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
+HOOK = (ROOT / "docs/hook.md").read_text()
+HOUSE = (ROOT / "CONTRIBUTING.md").read_text()
 
 # Where each command of the README runs; `…` stands for a name that the reader fills in.
 RUN_BY = {
     "make demo": ".ci/run",
     "make test": ".ci/run",
+    "make lint": ".ci/run",
     "make bench": "tests/bench/test_startup.py",
+    "make parts": "tests/bench/test_parts.py",
     "make distro": "tests/real/test_distro.py",
+    "make torture": "tests/faults/test_fuzz.py",
+    ".venv/bin/pytest -q tests/audit/test_checks.py -k writable": "tests/audit/test_checks.py",
     "nix build .#checks": "tests/nix/test_checks.py",
     "nix build .#checks --override-input nixpkgs path:./nix/hostpkgs --no-write-lock-file": "tests/nix/test_checks.py",
     "export NIX_STORE=/path/to/store": "tests/elf",
@@ -28,16 +34,9 @@ RUN_BY = {
     "nix-harden fixup --output out=$NIX_STORE/…-hello --dry-run --verbose --json": "tests/elf",
     "nix-harden fixup-store /path/to/store": "tests/elf/test_store.py",
     "nix-harden audit /path/to/program": "tests/audit/test_command.py",
-    "nix-harden audit --json --fail-on missing-target /path/to/store/path": "tests/audit/test_command.py",
     "nix-harden unharden /path/to/store/path": "tests/elf/test_unharden.py",
     "nix-harden freeze /path/to/program -o OUT": "tests/freeze/test_lift.py",
     "nix-harden prelink /path/to/program -o OUT": "tests/prelink/test_symbols.py",
-    "nix-harden graph /path/to/program -o closure.svg": "tests/graph/test_command.py",
-    "nix-harden graph --why libz.so.1 --cluster /path/to/program -o why.svg": "tests/graph/test_command.py",
-    "nix-harden why /path/to/program libz.so.1": "tests/graph/test_why.py",
-    "nix-harden report /path/to/store/path -o report.html": "tests/report/test_command.py",
-    "nix-harden trace /path/to/program": "tests/start/test_counts.py",
-    "nix-harden trace --against /path/to/program-before --delay 1ms --svg start.svg /path/to/program": "tests/start/test_command.py",
     "nix-harden hook --program /path/to/nix-harden > nix-harden-needed.sh": "tests/unit/test_hook.py",
 }
 
@@ -63,18 +62,18 @@ def rule_rows() -> Iterator[str]:
 
 
 def test_attributes_are_those_of_the_table() -> None:
-    """README's attributes are the rows of settings.TABLE, word for word."""
-    assert "\n".join(attribute_rows()) in README
+    """The hook's page has the attributes that are the rows of settings.TABLE, word for word."""
+    assert "\n".join(attribute_rows()) in HOOK
 
 
 def test_rules_are_those_of_the_policy() -> None:
-    """README's list of what is never touched is the policy's own, word for word."""
-    assert "\n".join(rule_rows()) in README
+    """The hook's page says what is never touched: its list is the policy's own, word for word."""
+    assert "\n".join(rule_rows()) in HOOK
 
 
 def test_every_command_is_run_somewhere() -> None:
-    """Each command line of a console block is in the list above, and what runs it is there."""
-    blocks = re.findall(r"```console\n(.*?)```", README, re.DOTALL)
+    """Each command line of a console block is in the list above, of the README, the hook's page and CONTRIBUTING, and what runs it is there."""
+    blocks = re.findall(r"```console\n(.*?)```", README + HOOK + HOUSE, re.DOTALL)
     commands = {line.removeprefix("$ ") for block in blocks for line in block.splitlines() if line.startswith("$ ")}
     assert commands == set(RUN_BY)
     assert all((ROOT / place).exists() for place in RUN_BY.values())
@@ -115,3 +114,39 @@ def test_pictures_show_nothing_of_the_machine_that_drew_them() -> None:
         text = path.read_text()
         assert len(text) < 60_000
         assert set(re.findall(r"(?<![\w/.:])/[a-z]+/", text)) <= {"/nix/"}
+
+
+def test_the_readme_is_read_in_a_minute() -> None:
+    assert len(README.splitlines()) <= 120
+
+
+def test_every_page_is_in_the_list_of_questions() -> None:
+    """docs/README.md leads to each page, and each page that something leads to is there."""
+    pages = {path.name for path in (ROOT / "docs").glob("*.md")} - {"README.md"}
+    assert set(re.findall(r"\]\((\w+\.md)\)", (ROOT / "docs/README.md").read_text())) == pages
+    for path in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")):
+        links = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", path.read_text())
+        assert [link for link in links if not (path.parent / link).exists()] == [], path
+
+
+def test_every_room_is_in_the_tour() -> None:
+    """CONTRIBUTING.md has each package of the program."""
+    rooms = {path.parent.name for path in (ROOT / "nix_harden").glob("*/__init__.py")}
+    assert {room for room in rooms if f"`{room}/`" not in HOUSE} == set()
+    names = re.findall(r"`((?:\w+/)?\w+\.py)`", HOUSE)
+    assert [
+        name
+        for name in names
+        if not (ROOT / "nix_harden" / name).exists()
+        and not list(ROOT.glob(f"nix_harden/*/{name}"))
+        and not (ROOT / name).exists()
+    ] == []
+
+
+def test_each_page_begins_with_a_question() -> None:
+    """That which somebody has who looks for the page."""
+    for path in sorted((ROOT / "docs").glob("*.md")):
+        if path.name != "README.md":
+            title, question, *_ = path.read_text().split("\n\n")
+            assert title.startswith("# "), path
+            assert "?" in question, path
