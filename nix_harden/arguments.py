@@ -19,6 +19,15 @@ In a build the setup hook calls `fixup`. By hand, `audit` says what a loader
 will do with a program, and what is wrong with it; it changes nothing and is a
 good place to start."""
 
+FIRST = f"""nix-harden {__version__}: programs that find their libraries without searching. For example:
+  nix-harden audit PROGRAM                does everything resolve, and how much is in vain?
+  nix-harden freeze PROGRAM -o OUT        a copy that searches for nothing
+  nix-harden prelink PROGRAM -o OUT       a copy whose loader looks no symbol up, either
+  nix-harden why PROGRAM LIB              who needs a library, and how it is found
+  nix-harden report PATH -o report.html   all of it on one page
+  nix-harden split PROGRAM -o DIR         a program as plain files
+In a derivation: nativeBuildInputs = [ nixHardenNeeded ]; all commands: nix-harden --help"""
+
 END, OBSERVE = "--", "--observe"
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"

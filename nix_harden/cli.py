@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, NoReturn
 
-from nix_harden.arguments import parse
+from nix_harden.arguments import FIRST, parse
 from nix_harden.errors import HardenError, UsageError
 from nix_harden.model import Output
 from nix_harden.saying.progress import shown_on
@@ -26,7 +26,11 @@ DONE, FINDINGS, USAGE, TOOL, INTERRUPTED = 0, 1, 2, 3, 130
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Run the command `nix-harden` and exit with its status."""
-    arguments = parse(sys.argv[1:] if argv is None else argv)
+    words = sys.argv[1:] if argv is None else argv
+    if not words and sys.stdout.isatty():
+        print(FIRST)
+        sys.exit(DONE)
+    arguments = parse(words)
     try:
         status = COMMANDS[arguments.command](arguments)
         sys.stdout.flush()

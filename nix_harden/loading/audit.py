@@ -20,6 +20,7 @@ from nix_harden.loading.checks import (
 from nix_harden.loading.disk import SECONDS, DiskReader, Loaders, distrust, elf_files
 from nix_harden.loading.graph import NEEDED, Family, Found, Graph, Loader, Reader, Unloadable
 from nix_harden.loading.loader import walk
+from nix_harden.loading.lookups import Lookups, count
 from nix_harden.model import Kind
 from nix_harden.native.compiled import is_start
 from nix_harden.process import Answer, ask
@@ -94,7 +95,8 @@ def _row(row: tuple[str, str | None] | None) -> str:
 class Root:
     """One file that was walked: its loader, how many objects it maps, and what became of the comparison.
 
-    `prelinked` says whether its module fits, None where it has none.
+    `prelinked` says whether its module fits, None where it has none. `lookups` are those of a program's start that fail, None of what
+    is none or has no loader here.
     """
 
     path: str
@@ -103,6 +105,7 @@ class Root:
     compared: bool
     why_not: str = ""
     prelinked: bool | None = None
+    lookups: Lookups | None = None
 
 
 @dataclass(frozen=True)
@@ -233,7 +236,8 @@ def _walk_root(
         why_not = "started by the kernel alone: its loader opens no file of this identification"
     why_not = why_not or distrust(path, obj.abi) or distrust(loader.real, loader.abi)
     fits = next((finding.severity is Severity.NOTE for finding in found if finding.check == PRELINKED), None)
-    return Root(path, loader.path or None, len(graph.nodes), why_not is None, why_not or "", fits), graph
+    lookups = count(graph, reader, prelinked=bool(fits)) if graph.is_program and loader.real else None
+    return Root(path, loader.path or None, len(graph.nodes), why_not is None, why_not or "", fits, lookups), graph
 
 
 def _settle(graph: Graph, future: "Future[Answer]", run: _Run) -> None:

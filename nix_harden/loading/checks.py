@@ -45,10 +45,11 @@ class Finding:
 
 @dataclass(frozen=True)
 class Check:
-    """One row: the name that options and reports use, what it says, its worst severity, and what finds it."""
+    """One row: the name that options and reports use, what it says, what to do about it, its worst severity, and what finds it."""
 
     name: str
     sentence: str
+    advice: str
     severity: Severity
     find: Callable[[Graph, str], Iterator[Finding]]
 
@@ -402,33 +403,142 @@ def disagreement(graph: Graph, difference: str) -> Finding:
 
 
 CHECKS = (
-    Check("bare-name", "A NEEDED that is left bare, with the reason", Severity.WARNING, _bare),
-    Check("missing-target", "A name that leads to no file", Severity.ERROR, _missing),
-    Check("foreign-target", "A name that leads to files of another architecture only", Severity.ERROR, _foreign),
-    Check("loader-stops", "A file in the loader's way at which it gives up", Severity.ERROR, _refused),
+    Check(
+        "bare-name",
+        "A NEEDED that is left bare, with the reason",
+        "harden what needs it, or freeze the program",
+        Severity.WARNING,
+        _bare,
+    ),
+    Check(
+        "missing-target",
+        "A name that leads to no file",
+        "give the build the library (buildInputs), or say where it is (hardenNeededBind)",
+        Severity.ERROR,
+        _missing,
+    ),
+    Check(
+        "foreign-target",
+        "A name that leads to files of another architecture only",
+        "give the build the library for this machine",
+        Severity.ERROR,
+        _foreign,
+    ),
+    Check(
+        "loader-stops",
+        "A file in the loader's way at which it gives up",
+        "take the file out of the search path, or put a library there",
+        Severity.ERROR,
+        _refused,
+    ),
     Check(
         "interpreter",
         "A program whose interpreter is not there or for another machine",
+        "patchelf --set-interpreter, or autoPatchelfHook for what others have linked",
         Severity.ERROR,
         _reported_apart,
     ),
     Check(
-        "in-parts", "A program that starts from its parts, which are not looked at", Severity.WARNING, _reported_apart
+        "in-parts",
+        "A program that starts from its parts, which are not looked at",
+        "audit what nix-harden join makes of it",
+        Severity.WARNING,
+        _reported_apart,
     ),
-    Check("malformed", "A file that begins as ELF and breaks the format", Severity.ERROR, _reported_apart),
-    Check("soname-twice", "Two different files for one SONAME in one program", Severity.ERROR, _twice),
-    Check("libc-and-interpreter", "libc and the interpreter from different store paths", Severity.ERROR, _libc),
-    Check("version-name", "Version needs of a file that no NEEDED names", Severity.ERROR, _versions),
-    Check("soname-elsewhere", "An absolute SONAME that names another store path", Severity.WARNING, _soname_elsewhere),
-    Check("runpath-relative", "A search path entry that is relative", Severity.ERROR, _relative),
-    Check("needed-relative", "A NEEDED that is a relative path", Severity.ERROR, _relative_needed),
-    Check("runpath-empty", "An empty search path entry", Severity.ERROR, _empty),
-    Check("runpath-missing", "A search path entry that is no directory", Severity.WARNING, _absent),
-    Check("runpath-writable", "A search path entry into which anybody may write", Severity.ERROR, _writable),
-    Check("build-directory", "A search path entry or NEEDED in a build directory", Severity.ERROR, _build_directory),
-    Check("dlopen-note", "A library that a dlopen note names, and where it is found", Severity.WARNING, _dlopen),
-    Check(PRELINKED, "A program whose module was made for other files", Severity.WARNING, _prelinked),
-    Check("loader-disagrees", "The real loader maps other files than these rules say", Severity.ERROR, _reported_apart),
+    Check(
+        "malformed",
+        "A file that begins as ELF and breaks the format",
+        "build it again",
+        Severity.ERROR,
+        _reported_apart,
+    ),
+    Check(
+        "soname-twice",
+        "Two different files for one SONAME in one program",
+        "give all of it one build of the library, by an overlay or by hardenNeededBind",
+        Severity.ERROR,
+        _twice,
+    ),
+    Check(
+        "libc-and-interpreter",
+        "libc and the interpreter from different store paths",
+        "patchelf --set-interpreter to the loader of that libc, or build it again",
+        Severity.ERROR,
+        _libc,
+    ),
+    Check(
+        "version-name",
+        "Version needs of a file that no NEEDED names",
+        "name the file in NEEDED as the versions do: build it again, or unharden it",
+        Severity.ERROR,
+        _versions,
+    ),
+    Check(
+        "soname-elsewhere",
+        "An absolute SONAME that names another store path",
+        "build it again where it lies, or unharden it",
+        Severity.WARNING,
+        _soname_elsewhere,
+    ),
+    Check(
+        "runpath-relative",
+        "A search path entry that is relative",
+        "patchelf --set-rpath with paths, or $ORIGIN",
+        Severity.ERROR,
+        _relative,
+    ),
+    Check(
+        "needed-relative",
+        "A NEEDED that is a relative path",
+        "patchelf --replace-needed with a name or a path",
+        Severity.ERROR,
+        _relative_needed,
+    ),
+    Check(
+        "runpath-empty",
+        "An empty search path entry",
+        "patchelf --set-rpath without it: it is the current directory",
+        Severity.ERROR,
+        _empty,
+    ),
+    Check(
+        "runpath-missing",
+        "A search path entry that is no directory",
+        "patchelf --shrink-rpath",
+        Severity.WARNING,
+        _absent,
+    ),
+    Check(
+        "runpath-writable",
+        "A search path entry into which anybody may write",
+        "take the directory out, or away from others",
+        Severity.ERROR,
+        _writable,
+    ),
+    Check(
+        "build-directory",
+        "A search path entry or NEEDED in a build directory",
+        "patchelf --shrink-rpath, and look why the build left it",
+        Severity.ERROR,
+        _build_directory,
+    ),
+    Check(
+        "dlopen-note",
+        "A library that a dlopen note names, and where it is found",
+        "give the program the library (a wrapper, or its search path), or ignore it",
+        Severity.WARNING,
+        _dlopen,
+    ),
+    Check(
+        PRELINKED, "A program whose module was made for other files", "prelink it again", Severity.WARNING, _prelinked
+    ),
+    Check(
+        "loader-disagrees",
+        "The real loader maps other files than these rules say",
+        "please report it: these rules, or the loader, are wrong",
+        Severity.ERROR,
+        _reported_apart,
+    ),
 )
 
 

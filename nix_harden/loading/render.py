@@ -3,6 +3,7 @@
 import os
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import asdict
 from typing import Any, TextIO
 from urllib.parse import quote
 
@@ -13,26 +14,50 @@ from nix_harden.saying.words import count, printable
 
 COLOURS = {Severity.ERROR: "31;1", Severity.WARNING: "33;1", Severity.NOTE: "36"}
 LEVELS = {Severity.ERROR: "error", Severity.WARNING: "warning", Severity.NOTE: "note"}  # SARIF 2.1.0, 3.27.10
+UNRESOLVED = ("missing-target", "foreign-target", "loader-stops", "interpreter", "malformed", "version-name")
 SARIF_SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
 
 
 def text(audit: Audit, *, colours: bool, verbose: bool) -> Iterator[str]:
-    """A line a finding, the worst first, and a summary. Notes are counted by check and reason, unless `verbose` asks for all."""
+    """The answer, the findings below what to do about them, the worst first, and a summary.
+
+    Notes are counted by check and reason, unless `verbose` asks for all.
+    """
 
     def paint(word: str, code: str) -> str:
         return f"\x1b[{code}m{word}\x1b[0m" if colours else word
 
-    folded: Counter[tuple[str, str]] = Counter()
-    for finding in audit.findings:
-        if finding.severity is Severity.NOTE and not verbose:
-            folded[finding.check, finding.reason] += 1
-            continue
-        level = paint(LEVELS[finding.severity], COLOURS[finding.severity])
-        line = f"{level}: {paint(printable(finding.path), '1')}: {printable(finding.message)} [{finding.check}]"
-        yield line if finding.program == finding.path else f"{line} (in {printable(finding.program)})"
-    for (check, reason), number in sorted(folded.items()):
-        yield f"{paint('note', COLOURS[Severity.NOTE])}: {number} × {check}{f' ({reason})' if reason else ''}; --verbose lists them"
+    yield paint(answer(audit), "1")
+    said = {(each.severity, each.check) for each in audit.findings if verbose or each.severity > Severity.NOTE}
+    for severity in sorted(Severity, reverse=True):
+        level = paint(LEVELS[severity], COLOURS[severity])
+        for check in CHECKS:
+            if (severity, check.name) not in said:
+                continue
+            yield f"{level}: {check.name}: {check.sentence[0].lower()}{check.sentence[1:]}: {check.advice}"
+            for finding in audit.findings:
+                if (finding.severity, finding.check) == (severity, check.name):
+                    line = f"  {paint(printable(finding.path), '1')}: {printable(finding.message)}"
+                    yield line if finding.program == finding.path else f"{line} (in {printable(finding.program)})"
+    notes = [each for each in audit.findings if each.severity is Severity.NOTE]
+    folded = Counter((each.check, each.reason) for each in ([] if verbose else notes))
+    for (name, reason), number in sorted(folded.items()):
+        yield f"{paint('note', COLOURS[Severity.NOTE])}: {number} × {name}{f' ({reason})' if reason else ''}; --verbose lists them"
     yield summary(audit)
+
+
+def answer(audit: Audit) -> str:
+    """Whether everything resolves, and how many lookups are in vain."""
+    lost = [finding for finding in audit.findings if finding.check in UNRESOLVED and finding.severity is Severity.ERROR]
+    resolves = f"{count(len(lost), 'name does', 'names do')} not resolve" if lost else "everything resolves"
+    programs = [root.lookups.now for root in audit.roots if root.lookups is not None]
+    vain = f"{count(sum(programs), 'lookup', 'lookups')} in vain" if any(programs) else "no lookup in vain"
+    if len(audit.roots) == 1:
+        (root,) = audit.roots
+        libraries = f", {count(root.objects - 1, 'library', 'libraries')}" if root.objects > 1 else ""
+        return f"{printable(root.path)}: {resolves}{libraries}{f', {vain} at each start' if programs else ''}"
+    starts = f", {vain} where each of {count(len(programs), 'program', 'programs')} starts once" if programs else ""
+    return f"{count(len(audit.roots), 'file', 'files')}: {resolves}{starts}"
 
 
 def summary(audit: Audit) -> str:
@@ -61,6 +86,7 @@ def as_json(audit: Audit) -> dict[str, Any]:
                 "objects": root.objects,
                 "compared": root.compared,
                 "why_not": root.why_not or None,
+                "lookups": asdict(root.lookups) if root.lookups is not None else None,
             }
             for root in audit.roots
         ],

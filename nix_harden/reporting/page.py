@@ -23,9 +23,9 @@ from nix_harden.graphing.picture import HASH, Picture, vertex_id
 from nix_harden.loading.audit import Audit
 from nix_harden.loading.checks import REASONS, Finding, Severity, reason_of, store_path
 from nix_harden.loading.graph import Edge, Graph, How, Node
+from nix_harden.loading.lookups import Lookups
 from nix_harden.loading.render import LEVELS
 from nix_harden.model import ABSENT, File, Kind, Object
-from nix_harden.reporting.lookups import Lookups
 from nix_harden.saying.words import count, printable
 from nix_harden.settings import Settings
 

@@ -19,10 +19,9 @@ from nix_harden.graphing.graph import choose, follow, measure, render, why_nothi
 from nix_harden.graphing.picture import Picture, picture
 from nix_harden.loading.audit import audit
 from nix_harden.loading.disk import DiskReader, distrust
-from nix_harden.loading.graph import Family, Graph, Reader
+from nix_harden.loading.graph import Family, Graph
 from nix_harden.process import ask
 from nix_harden.reporting.embed import element
-from nix_harden.reporting.lookups import Lookups, count
 from nix_harden.reporting.page import Drawing, Key, Observed, Survey
 from nix_harden.saying.progress import Progress
 from nix_harden.tracing.strace import OPTIONS, parse
@@ -62,12 +61,7 @@ def survey(
     )
     if not graphs and not done.roots:
         raise NotDrawn(paths[0], why_nothing(roots[0]), "say a dynamic program or library, or a directory with some")
-    lookups = {}
-    prelinked = {root.path for root in done.roots if root.prelinked}
-    for number, graph in enumerate(graphs):
-        progress(number, len(graphs), f"lookups of {graph.root}")
-        if (each := _lookups(graph, reader, prelinked=graph.root in prelinked)) is not None:
-            lookups[graph.root] = each
+    lookups = {root.path: root.lookups for root in done.roots if root.lookups is not None}
     observed = _watched(graphs, jobs, progress) if watching else {}
     progress(0, 0, "sizes and the graph")
     files = measure(graphs)
@@ -81,11 +75,6 @@ def survey(
         observed,
         picture(graphs, files, store),
     )
-
-
-def _lookups(graph: Graph, reader: Reader, *, prelinked: bool) -> Lookups | None:
-    """Of a program; what a library alone would look for depends on who loads it."""
-    return count(graph, reader, prelinked=prelinked) if graph.is_program and graph.loader.real else None
 
 
 def _watched(graphs: Sequence[Graph], jobs: int, progress: Progress) -> dict[str, Observed]:

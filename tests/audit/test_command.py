@@ -3,6 +3,7 @@
 import json
 import os
 import pty
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -45,9 +46,14 @@ def clean(store: Store) -> Path:
 
 
 def test_text(store: Store, program: Path) -> None:
-    """A line a finding with its check, and a summary; nothing is coloured where there is no terminal."""
+    """The answer, findings below their check and what to do, and a summary; nothing is coloured where there is no terminal."""
     lines = audit(store, program.parent, status=1).splitlines()
-    assert any(line.startswith(f"error: {program}: libf.so.1 is not found") for line in lines)
+    assert lines[0].startswith(f"{program}: 1 name does not resolve, 2 libraries, ")
+    assert re.search(r", \d+ lookups in vain at each start$", lines[0])
+    place = lines.index(
+        "error: missing-target: a name that leads to no file: give the build the library (buildInputs), or say where it is (hardenNeededBind)"
+    )
+    assert lines[place + 1].startswith(f"  {program}: libf.so.1 is not found")
     assert lines[-1].startswith("1 file: 2 errors, ")
     assert lines[-1].endswith("1 compared with their real loaders")
     assert "\x1b" not in "".join(lines)
@@ -57,7 +63,8 @@ def test_notes_alone_exit_0(store: Store, clean: Path) -> None:
     """A note is worth knowing and fails nothing."""
     out = audit(store, clean, status=0)
     assert "(the loader itself)" in out
-    assert str(clean) not in out
+    assert out.splitlines()[0] == f"{clean}: everything resolves, 2 libraries, no lookup in vain at each start"
+    assert str(clean) not in "".join(out.splitlines()[1:])
     assert "is bare (the loader itself)" in audit(store, "--verbose", clean, status=0)
 
 
@@ -75,8 +82,16 @@ def test_json(store: Store, program: Path) -> None:
     """The JSON form holds roots, findings and summary."""
     done = check("audit", audit(store, "--json", program, status=1))
     assert done["roots"] == [
-        {"path": str(program), "loader": str(store.loader), "objects": 3, "compared": True, "why_not": None}
+        {
+            "path": str(program),
+            "loader": str(store.loader),
+            "objects": 3,
+            "compared": True,
+            "why_not": None,
+            "lookups": done["roots"][0]["lookups"],
+        }
     ]
+    assert done["roots"][0]["lookups"]["now"] > 0
     assert {"missing-target", "runpath-empty"} <= {each["check"] for each in done["findings"]}
     assert done["summary"]["error"] == 2
 

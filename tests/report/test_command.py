@@ -34,7 +34,7 @@ def test_each_part_of_the_work_is_told_before_it_begins(world: Reported) -> None
     """A bar has something to say whatever takes long: of a report, and of the graph in it."""
     told: list[str] = []
     survey([str(world.app)], store=str(world.store.path), jobs=1, progress=lambda done, total, what: told.append(what))
-    parts = [str(world.app), f"lookups of {world.app}", f"start of {world.app}", "sizes and the graph"]
+    parts = [str(world.app), f"start of {world.app}", "sizes and the graph"]
     assert [each for each in dict.fromkeys(told) if each in parts] == parts
     told.clear()
     look([str(world.app)], store=str(world.store.path), progress=lambda done, total, what: told.append(what))

@@ -10,7 +10,7 @@ from support.store import Package, Store
 from nix_harden.loading.disk import DiskReader, Loaders
 from nix_harden.loading.graph import Graph
 from nix_harden.loading.loader import walk
-from nix_harden.reporting.lookups import Lookups, count
+from nix_harden.loading.lookups import Lookups, count
 from nix_harden.reporting.survey import watch
 
 

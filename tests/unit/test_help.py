@@ -1,6 +1,8 @@
 """Every example of every --help works as it stands, on a small program under each name that the examples use."""
 
+import argparse
 import os
+import pty
 import re
 import shutil
 import subprocess
@@ -75,3 +77,20 @@ def test_an_example_of_the_help_works(example: str, store: Store, tmp_path: Path
 
 def test_every_command_has_an_example() -> None:
     assert {line.split()[1] for line in examples()} == set(COMMANDS)
+
+
+def test_without_arguments_on_a_terminal() -> None:
+    """Eight lines say what can be done now; elsewhere it is a usage error."""
+    ours, theirs = pty.openpty()
+    argv = [sys.executable, "-m", "nix_harden"]
+    done = subprocess.run(argv, stdin=theirs, stdout=theirs, stderr=subprocess.PIPE, check=False)
+    os.close(theirs)
+    lines = os.read(ours, 1 << 16).decode().splitlines()
+    os.close(ours)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert len(lines) == 8
+    assert max(map(len, lines)) <= 100
+    named = {line.split()[1] for line in lines[1:-1]}
+    (commands,) = (action.choices for action in parser()._actions if isinstance(action, argparse._SubParsersAction))
+    assert named < commands.keys()
+    assert subprocess.run(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, check=False).returncode == 2
