@@ -93,4 +93,4 @@ def test_without_arguments_on_a_terminal() -> None:
     named = {line.split()[1] for line in lines[1:-1]}
     (commands,) = (action.choices for action in parser()._actions if isinstance(action, argparse._SubParsersAction))
     assert named < commands.keys()
-    assert subprocess.run(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, check=False).returncode == 2
+    assert subprocess.run(argv, capture_output=True, check=False).returncode == 2
