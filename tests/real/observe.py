@@ -57,14 +57,14 @@ class Closure:
 class Trial:
     """A store in two states, as it was and hardened, of which one at a time lies at the path that its files name."""
 
-    def __init__(self, dest: Path) -> None:
-        """Harden the store in DEST; a copy of it as it was is kept beside."""
+    def __init__(self, dest: Path, harden: Callable[[Store], dict[str, str]] | None = None) -> None:
+        """Harden the store in DEST, package by package or by another function; a copy of it as it was is kept beside."""
         self.dest = dest
         self.store = load(dest)
         self.aside = dest / "aside"
         shutil.rmtree(self.aside, ignore_errors=True)
         shutil.copytree(self.store.directory, self.aside, symlinks=True)
-        self.log = harden(self.store)
+        self.log = (harden or harden_each)(self.store)
 
     @contextlib.contextmanager
     def unhardened(self) -> Iterator[None]:
@@ -88,7 +88,7 @@ class Trial:
         between.rename(self.aside)
 
 
-def harden(store: Store) -> dict[str, str]:
+def harden_each(store: Store) -> dict[str, str]:
     """Harden each package in dependency order with the command line; what it said, by package.
 
     Raises CalledProcessError, after printing those words, where a run fails.

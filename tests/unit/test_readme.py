@@ -19,7 +19,7 @@ HOUSE = (ROOT / "CONTRIBUTING.md").read_text()
 
 # Where each command of the README runs; `…` stands for a name that the reader fills in.
 RUN_BY = {
-    "make demo": ".ci/run",
+    "make demo": "tests/real/test_demo.py",
     "make test": ".ci/run",
     "make lint": ".ci/run",
     "make bench": "tests/bench/test_startup.py",
