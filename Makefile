@@ -39,7 +39,7 @@ lint: setup
 	.venv/bin/mypy
 	.venv/bin/nix-harden hook --program /run/program | shellcheck --shell=bash -
 	shellcheck .ci/setup .ci/run
-	if command -v node >/dev/null; then node --check nix_harden/reporting/pages/report.js; fi
+	if command -v node >/dev/null; then for each in nix_harden/reporting/pages/*.js; do node --check "$$each" || exit 1; done; fi
 
 format: setup
 	.venv/bin/ruff check --fix

@@ -11,32 +11,45 @@ from nix_harden.saying.templates import fill, missing
 from nix_harden.saying.words import human, printable
 
 PAGES = Path(__file__).with_name("pages")
-TEMPLATE, STYLE, SCRIPT = "report.html.j2", "report.css", "report.js"
+STYLE, TABLES = "report.css", "tables.js"
 
 
 def render(page: Mapping[str, Any], drawing: Drawing | None, no_graph: str) -> str:
-    """The page as HTML. `drawing` is None where `no_graph` says why there is none.
+    """A report as HTML. `drawing` is None where `no_graph` says why there is none.
 
     Raises ToolError where this installation lacks a part.
     """
-    try:
-        style, script = ((PAGES / name).read_text(encoding="utf-8") for name in (STYLE, SCRIPT))
-    except OSError as error:
-        raise missing(Path(error.filename), "report") from error
     values = {
         "page": page,
-        "title": f"{heading(page)} · nix-harden report",
         "heading": heading(page),
         "verdict": verdict(page),
         "contents": contents(page),
-        "policy": policy(style, script),
-        "style": style,
-        "script": script,
         "drawing": drawing,
         "no_graph": no_graph,
     }
+    return page_of("report", values)
+
+
+def page_of(name: str, values: Mapping[str, Any], command: str | None = None) -> str:
+    """A page of the template and the script of that name, and the values `heading`, `verdict`, `page` and what the template asks for.
+
+    Raises ToolError where this installation lacks a part.
+    """
+    command = command or name
+    try:
+        style, *scripts = ((PAGES / each).read_text(encoding="utf-8") for each in (STYLE, TABLES, f"{name}.js"))
+    except OSError as error:
+        raise missing(Path(error.filename), command) from error
+    script = "\n".join(['"use strict";', "(() => {", *scripts, "})();", ""])
+    more = {
+        "command": command,
+        "title": f"{values['heading']} · nix-harden {command}",
+        "policy": policy(style, script),
+        "style": style,
+        "script": script,
+    }
     filters: dict[str, Callable[..., object]] = {"bytes": human, "thousands": thousands, "printable": printable}
-    return fill(PAGES / TEMPLATE, values, "report", filters=filters)
+    return fill(PAGES / f"{name}.html.j2", {**values, **more}, command, filters=filters)
 
 
 def policy(style: str, script: str) -> str:
