@@ -44,6 +44,7 @@ def parser() -> argparse.ArgumentParser:
     _add_fixup_store(commands)
     _add_unharden(commands)
     _add_audit(commands)
+    _add_audit_set(commands)
     _add_freeze(commands)
     _add_prelink(commands)
     _add_prelink_outputs(commands)
@@ -185,7 +186,32 @@ Warnings and errors lead to exit status 1, or those that --fail-on names.""",
     sub.add_argument(
         "--jobs", type=int, default=0, metavar="N", help="how many real loaders to run at once; 0 means one a processor"
     )
+    sub.add_argument(
+        "--symbols",
+        action="store_true",
+        help="with --json, count the lookups of symbols that prelinking would spare each program",
+    )
     sub.add_argument("--verbose", action="store_true", help="list every note")
+
+
+def _add_audit_set(commands: Commands) -> None:
+    sub = _add(
+        commands,
+        "audit-set",
+        "[options] LIST",
+        "make one page and table of the audits of many packages",
+        """LIST has a package a line: its name, a tab, and what `nix-harden audit --json`
+said of it, a file or a directory with audit.json; a name alone is that of a
+package that could not be evaluated. The page says what is left bare and why,
+what was found, which programs search most, and what prelinking would spare.""",
+        "packages.tsv -o set.html --csv set.csv",
+        "packages.tsv --before old.json --json",
+    )
+    sub.add_argument("list", metavar="LIST", help="the packages and their audits")
+    sub.add_argument("-o", "--output", metavar="FILE", help="write the page to FILE")
+    sub.add_argument("--csv", metavar="FILE", help="write a table with a row a package to FILE")
+    sub.add_argument("--before", metavar="FILE", help="what --json printed of another state, to compare with")
+    sub.add_argument("--json", action="store_true", help="print what the page shows, as JSON")
 
 
 def _add_program(sub: argparse.ArgumentParser) -> argparse._MutuallyExclusiveGroup:

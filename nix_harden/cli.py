@@ -157,6 +157,7 @@ def audit(arguments: "Namespace") -> int:
     from nix_harden.loading import render
     from nix_harden.loading.audit import audit as run
     from nix_harden.loading.checks import fails, parse_fail_on
+    from nix_harden.prelinking.prelink import saved
 
     fail_on = parse_fail_on(arguments.fail_on)
     with shown_on(sys.stderr) as progress:
@@ -167,6 +168,7 @@ def audit(arguments: "Namespace") -> int:
             compare_real=arguments.compare,
             jobs=arguments.jobs or len(os.sched_getaffinity(0)),
             progress=progress,
+            symbols=saved if arguments.symbols else None,
         )
     if arguments.json or arguments.sarif:
         print(json.dumps(render.as_sarif(done) if arguments.sarif else render.as_json(done), indent=2))
@@ -174,6 +176,28 @@ def audit(arguments: "Namespace") -> int:
         for line in render.text(done, colours=render.has_colours(sys.stdout), verbose=arguments.verbose):
             print(line)
     return FINDINGS if fails(done.findings, fail_on) else DONE
+
+
+def audit_set(arguments: "Namespace") -> int:
+    """Read, join, write, say."""
+    from nix_harden.reporting import joined
+    from nix_harden.saying.files import put
+
+    if not (arguments.output or arguments.csv or arguments.json):
+        raise UsageError("--output", "is missing: say where the page goes, or --csv or --json")
+    with shown_on(sys.stderr) as progress:
+        done = joined.join(arguments.list, arguments.before, progress)
+    if arguments.csv:
+        put(arguments.csv, joined.as_csv(done).encode(), "--csv")
+    if arguments.output:
+        from nix_harden.reporting.html import page_of
+
+        put(arguments.output, page_of("set", joined.page(done), "audit-set").encode())
+    if arguments.json:
+        print(json.dumps(done, indent=1))
+    else:
+        _say(f"nix-harden: {joined.verdict(done)}")
+    return DONE
 
 
 def freeze(arguments: "Namespace") -> int:
@@ -432,6 +456,7 @@ COMMANDS = {
     "fixup-store": fixup_store,
     "unharden": unharden,
     "audit": audit,
+    "audit-set": audit_set,
     "freeze": freeze,
     "prelink": prelink,
     "prelink-outputs": prelink_outputs,

@@ -96,7 +96,7 @@ class Root:
     """One file that was walked: its loader, how many objects it maps, and what became of the comparison.
 
     `prelinked` says whether its module fits, None where it has none. `lookups` are those of a program's start that fail, None of what
-    is none or has no loader here.
+    is none or has no loader here; `symbols` are lookups of symbols there that prelinking would spare, where that was asked for.
     """
 
     path: str
@@ -106,6 +106,7 @@ class Root:
     why_not: str = ""
     prelinked: bool | None = None
     lookups: Lookups | None = None
+    symbols: int | None = None
 
 
 @dataclass(frozen=True)
@@ -142,11 +143,12 @@ def audit(
     jobs: int,
     progress: Progress,
     reader: DiskReader | None = None,
+    symbols: Callable[[str], int | None] | None = None,
     each: Callable[[Graph], None] = lambda graph: None,
 ) -> Audit:
     """Walk every ELF file at and below the paths, check each graph, and compare it with the real loader's answer.
 
-    `progress` is told how many roots are done, of how many, and which is next; `each` is given every graph, programs' first.
+    `progress` is told how many roots are done, of how many, and which is next; `each` is given every graph, programs' first; `symbols` is asked of each program.
     """
     reader = reader or DiskReader()
     loaders = Loaders(reader, loader)
@@ -167,9 +169,11 @@ def audit(
                 continue
             if not compare_real:
                 root = replace(root, compared=False, why_not=root.why_not or "not asked for")
-            roots.append(root)
             if graph is not None:
                 each(graph)
+                if graph.is_program and symbols is not None:
+                    root = replace(root, symbols=symbols(path))
+            roots.append(root)
             if root.compared and graph is not None:
                 answers.append((graph, pool.submit(ask_loader, graph)))
             while len(answers) > 4 * jobs:

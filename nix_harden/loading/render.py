@@ -87,6 +87,7 @@ def as_json(audit: Audit) -> dict[str, Any]:
                 "compared": root.compared,
                 "why_not": root.why_not or None,
                 "lookups": asdict(root.lookups) if root.lookups is not None else None,
+                "symbols": root.symbols,
             }
             for root in audit.roots
         ],

@@ -14,7 +14,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 
-from nix_harden.errors import NotFrozen, NotPrelinked, UsageError
+from nix_harden.errors import HardenError, NotFrozen, NotPrelinked, UsageError
 from nix_harden.fixup.write import write_copy
 from nix_harden.freezing import lift
 from nix_harden.freezing.copies import check_parent, made_directory
@@ -125,6 +125,14 @@ def explain(program: str) -> Gain:
     graph = loaded(source, DiskReader())
     made = table.make(graph, [read(graph, node.real) for node in graph.nodes], answerable(graph))
     return _gain(program, graph, made)
+
+
+def saved(program: str) -> int | None:
+    """How many lookups of symbols a start of the program at a real path would be spared, None where it cannot be prelinked."""
+    try:
+        return explain(program).lookups
+    except HardenError:
+        return None
 
 
 def _gain(program: str, graph: Graph, made: Table) -> Gain:
