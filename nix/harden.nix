@@ -215,6 +215,33 @@ let
   # A finished package, its programs with tables of the symbols that they need; nothing else is built again.
   prelink = package: (hookFor package).prelink package;
   split = package: (hookFor package).split package;
+  auditWith = options: package: (hookFor package).audit options package;
+  audit = auditWith { };
+
+  # A package that cannot be evaluated, or is none, is counted, and what is in `except` is not there.
+  auditSet =
+    {
+      set,
+      except ? [ ],
+      before ? null,
+    }:
+    let
+      tried = lib.mapAttrs (
+        _: package:
+        builtins.tryEval (if lib.isDerivation package then builtins.seq package.drvPath package else null)
+      ) (removeAttrs set except);
+      audits = lib.mapAttrs (_: found: audit found.value) (
+        lib.filterAttrs (_: found: found.success && found.value != null) tried
+      );
+      some = lib.findFirst (found: found.success && found.value != null) null (lib.attrValues tried);
+    in
+    if some == null then
+      complain "auditSet: there is no package in this set that can be evaluated"
+    else
+      (hookFor some.value).auditSet {
+        inherit audits before;
+        unknown = lib.attrNames (lib.filterAttrs (_: found: !found.success) tried);
+      };
   # An overlay, by the name of the function that makes it: finished packages, edited by what a hook brings for that.
   editing =
     function: edit: names: final: prev:
@@ -336,6 +363,7 @@ in
   inherit freeze freezePrograms freezePackages;
   inherit prelink prelinkPackages;
   inherit split;
+  inherit audit auditWith auditSet;
   inherit (plainly) hardenStdenv hardenPackage hardenPackages;
   hardenEverything = options: (withOptions options).hardenEverything;
 }

@@ -21,7 +21,10 @@ makeSetupHook
       # unharden drv: the same package with bare names.
       unharden = callPackage ./unharden.nix { inherit nix-harden; };
       # freezePrograms [ "bin/hello" ] drv: the same package, whose programs name all that they load; every program for null.
-      freezePrograms = callPackage ./freeze.nix { inherit nix-harden; };
+      freezePrograms = callPackage ./freeze.nix { nix-harden = program; };
+      # audit { } drv: what an audit says of the package; auditSet joins many of these.
+      audit = callPackage ./audit.nix { nix-harden = program; };
+      auditSet = callPackage ./audit-set.nix { inherit nix-harden; };
       # split drv: the same package, whose programs lie in parts.
       split = callPackage ./split.nix { nix-harden = program; };
       # prelink drv: the same package, whose programs have no symbols looked up where that is worth it.

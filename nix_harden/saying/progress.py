@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from typing import TextIO, TypeAlias
 
 from nix_harden.saying.words import printable
@@ -18,8 +19,11 @@ def quietly(done: int, total: int, what: str) -> None:
 
 @contextmanager
 def shown_on(stream: TextIO) -> Iterator[Progress]:
-    """Within, a bar is drawn on a terminal from the first second on; at the end it is wiped out. Anything else gets none."""
-    if not stream.isatty():
+    """Within, a bar is drawn on a terminal from the first second on; at the end it is wiped out. Anything else gets none.
+
+    Nix gives its builders a terminal, too, where the program that is made for builds has nothing to draw with.
+    """
+    if not stream.isatty() or find_spec("rich") is None:
         yield quietly
         return
     from rich.console import Console

@@ -74,6 +74,17 @@ def test_no_escape_sequence_or_markup_of_a_name_reaches_the_terminal() -> None:
 
 
 @pytest.mark.usefixtures("soon")
+def test_a_program_that_has_nothing_to_draw_with_draws_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """That for builds has no rich, and Nix gives builders a terminal."""
+    monkeypatch.setattr(progress, "find_spec", lambda name: None)
+    stream = Terminal()
+    with progress.shown_on(stream) as tell:
+        tell(1, 2, "/nix/store/a")
+        time.sleep(0.2)
+    assert stream.getvalue() == ""
+
+
+@pytest.mark.usefixtures("soon")
 def test_a_file_gets_no_bar() -> None:
     stream = io.StringIO()
     with progress.shown_on(stream) as tell:
