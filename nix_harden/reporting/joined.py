@@ -14,7 +14,6 @@ from typing import Any
 from nix_harden import __version__
 from nix_harden.errors import ReadError, UsageError
 from nix_harden.saying.progress import Progress
-from nix_harden.saying.words import count
 
 AUDIT = "audit.json"
 BARE, TWICE = "bare-name", "soname-twice"
@@ -189,9 +188,9 @@ def verdict(done: Mapping[str, Any]) -> str:
     sums = done["summary"]
     without = f", and {sums['not_evaluated']:,} could not be evaluated" if sums["not_evaluated"] else ""
     return (
-        f"{count(sums['packages'], 'package', 'packages')}, {count(sums['programs'], 'program', 'programs')}: "
-        f"{count(sums['error'], 'error', 'errors')}, {count(sums['bare'], 'name', 'names')} bare that could be bound, "
-        f"{count(sums['lookups'], 'lookup', 'lookups')} in vain where each program starts once{without}"
+        f"{_many(sums['packages'], 'package', 'packages')}, {_many(sums['programs'], 'program', 'programs')}: "
+        f"{_many(sums['error'], 'error', 'errors')}, {_many(sums['bare'], 'name', 'names')} bare that could be bound, "
+        f"{_many(sums['lookups'], 'lookup', 'lookups')} in vain where each program starts once{without}"
     )
 
 
@@ -199,6 +198,10 @@ def page(done: Mapping[str, Any]) -> dict[str, Any]:
     """What the page is filled in with."""
     return {
         "page": done,
-        "heading": count(done["summary"]["packages"], "package", "packages"),
+        "heading": _many(done["summary"]["packages"], "package", "packages"),
         "verdict": verdict(done),
     }
+
+
+def _many(number: int, one: str, more: str) -> str:
+    return f"{number:,} {one if number == 1 else more}"

@@ -50,6 +50,11 @@ def test_an_example_of_the_help_works(example: str, store: Store, tmp_path: Path
     if " join " in example:
         for name in ("app", "git"):
             store.call("split", app.with_name(name), "-o", tmp_path / f"{name}-parts")
+    if " audit-set " in example:
+        (tmp_path / "app.json").write_text(store.call("audit", "--json", app, status=None).out)
+        (tmp_path / "packages.tsv").write_text(f"app\t{tmp_path}/app.json\nbroken\n")
+        told = store.call("audit-set", tmp_path / "packages.tsv", "--json").out
+        (tmp_path / "old.json").write_text(told)
     home, path = tmp_path / "home", tmp_path / "path"
     (home / "bin").mkdir(parents=True)
     path.mkdir()

@@ -37,7 +37,7 @@ def test_bash_completes_subcommands_options_and_values(share: Path) -> None:
           printf '%s\\n' "${COMPREPLY[*]}"
         done"""
     answer = say("bash", "-c", script, "bash", share / shell.PLACES["bash"])
-    assert [line.split() for line in answer.splitlines()] == [["audit"], ["--sarif"], ["needed"]]
+    assert [line.split() for line in answer.splitlines()] == [["audit", "audit-set"], ["--sarif"], ["needed"]]
 
 
 def test_fish_completes_subcommands_and_options(share: Path) -> None:
@@ -46,7 +46,7 @@ def test_fish_completes_subcommands_and_options(share: Path) -> None:
         complete --do-complete 'nix-harden au'
         complete --do-complete 'nix-harden audit --sa'"""
     answer = say("fish", "--no-config", "-c", script, share / shell.PLACES["fish"])
-    assert [line.split("\t")[0] for line in answer.splitlines()] == ["audit", "--sarif"]
+    assert [line.split("\t")[0] for line in answer.splitlines()] == ["audit", "audit-set", "--sarif"]
 
 
 def test_zsh_takes_its_completions(share: Path) -> None:
