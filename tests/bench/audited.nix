@@ -1,5 +1,9 @@
 # A generated set of small packages, and its audit: one program each, of one library.
-{ count }:
+{
+  count,
+  # what makes them others than those of another run
+  salt ? "",
+}:
 let
   pkgs = import ../../nix/hostpkgs { };
   project = import ../../default.nix { inherit pkgs; };
@@ -8,7 +12,7 @@ let
     number:
     pkgs.runCommandCC "small-${toString number}" { } ''
       mkdir -p $out/bin
-      echo 'int main(void) { return ${toString number}; }' | $CC -O1 -x c - -o $out/bin/small-${toString number}
+      echo 'int main(void) { return ${toString number}; } /* ${salt} */' | $CC -O1 -x c - -o $out/bin/small-${toString number}
     '';
 in
 project.lib.auditSet {
