@@ -1,4 +1,7 @@
-"""The words of the command line: subcommands, options, examples. `--help`, completions and the man page are made of them."""
+"""The words of the command line: subcommands, options, examples. `--help`, completions and the man page are made of them.
+
+It is long, as all options of all subcommands are here, to be compared by eye.
+"""
 
 import argparse
 from collections.abc import Sequence

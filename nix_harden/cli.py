@@ -1,4 +1,7 @@
-"""The command line: one short function a subcommand, and the one place that exits."""
+"""The command line: one short function a subcommand, and the one place that exits.
+
+It is long, as there are many subcommands.
+"""
 
 import itertools
 import json
@@ -18,8 +21,8 @@ from nix_harden.settings import from_environ, require_outputs
 if TYPE_CHECKING:
     from argparse import Namespace
 
-    from nix_harden.graphing.picture import Picture
-    from nix_harden.reporting.page import Drawing
+    from nix_harden.graphing.values import Picture
+    from nix_harden.reporting.values import Drawing
 
 DONE, FINDINGS, USAGE, TOOL, INTERRUPTED = 0, 1, 2, 3, 130
 

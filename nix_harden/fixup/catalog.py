@@ -4,14 +4,14 @@ import contextlib
 import glob
 import mmap
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from nix_harden.errors import HardenError, MalformedElf, ReadError
+from nix_harden.fixup.outputs import Read, walk
 from nix_harden.fixup.place import place
 from nix_harden.loading.search import LIB_TOKEN, TOKEN, expand, own_text
-from nix_harden.model import ABSENT, COPY, Abi, Candidate, Edit, File, Kind, Loadable, Object, Output, Tried
+from nix_harden.model import ABSENT, Abi, Candidate, Edit, Kind, Loadable, Object, Output, Tried
 from nix_harden.names import LOADERS
 from nix_harden.reading.elf import is_dispatcher, read_mentions, read_table, read_wants
 from nix_harden.saying.files import contents
@@ -20,7 +20,6 @@ from nix_harden.settings import Settings
 if TYPE_CHECKING:
     from nix_harden.prelinking.named import Named
 
-Unread = MalformedElf | ReadError
 LIB_DIRECTORIES = ("lib", "lib64", "lib32")
 PROPAGATED = ("nix-support/propagated-build-inputs", "nix-support/propagated-host-host-deps")
 HWCAPS = "glibc-hwcaps"
@@ -35,76 +34,6 @@ LEGACY_VARIANTS = {
     "EM_PPC64": POWER_VARIANTS,
     "EM_S390": "zarch ldisp eimm dfp te vx vxd vxe vxe2 z900 z990 z9-109 z10 z196 zEC12 z13 z14 z15 z16",
 }
-
-
-@dataclass(frozen=True)
-class Read:
-    """What was found in the outputs: the ELF files, what could not be read, copies that a killed run left, and every entry.
-
-    `loadables` has each of the files by its first path; `entries` are the paths in byte order, each with whether it is a regular file.
-    """
-
-    files: tuple[File, ...]
-    loadables: Mapping[str, Loadable]
-    unread: tuple[Unread, ...]
-    leftovers: tuple[str, ...]
-    entries: tuple[tuple[str, bool], ...]
-
-
-def read_outputs(outputs: Sequence[Output]) -> Read:
-    """Every ELF file of every output, each inode once, in byte order of the paths.
-
-    An output that does not exist has no files: Nix itself asks for it at the end of the build. Raises ReadError where a
-    directory cannot be read.
-    """
-    inodes: dict[tuple[int, int], list[tuple[str, str]]] = {}
-    leftovers, entries = [], []
-    for output in outputs:
-        for path, regular in walk(output.path):
-            if regular and os.path.basename(path).startswith(COPY):
-                leftovers.append(path)
-                continue
-            entries.append((path, regular))
-            if not regular:
-                continue
-            status = os.lstat(path)
-            inodes.setdefault((status.st_dev, status.st_ino), []).append((output.name, path))
-    files, loadables, unread = [], {}, []
-    for links in inodes.values():
-        (name, path), paths = links[0], tuple(path for _, path in links)
-        try:
-            loadable = read_wants(path)
-        except (MalformedElf, ReadError) as error:
-            unread.append(error)
-            continue
-        if loadable is not None:
-            files.append(File(name, paths, loadable.object))
-            loadables[path] = loadable
-    return Read(tuple(files), loadables, tuple(unread), tuple(leftovers), tuple(entries))
-
-
-def walk(top: str) -> list[tuple[str, bool]]:
-    """The paths below `top` that are no directories, in byte order, each with whether it is a regular file.
-
-    Symbolic links are not followed, nor is `top` where it is one: what it leads to is another store path's. A `top`
-    that is no directory is its own only path. Raises ReadError.
-    """
-    if os.path.islink(top) or not os.path.isdir(top):
-        return [(top, os.path.isfile(top) and not os.path.islink(top))] if os.path.lexists(top) else []
-    found: list[tuple[str, bool]] = []
-    directories = [top]
-    while directories:
-        directory = directories.pop()
-        try:
-            with os.scandir(directory) as entries:
-                for entry in entries:
-                    if entry.is_dir(follow_symlinks=False):
-                        directories.append(entry.path)
-                    else:
-                        found.append((entry.path, entry.is_file(follow_symlinks=False)))
-        except OSError as error:
-            raise ReadError(directory, error.strerror or str(error)) from error
-    return sorted(found, key=lambda pair: os.fsencode(pair[0]))
 
 
 class Catalog:
@@ -290,7 +219,7 @@ class Catalog:
     def input_paths_elsewhere(self, name: str, abi: Abi) -> tuple[str, ...]:
         """Every entry of the inputs' closure that bears `name`, in byte order, but for those of lib directories and of builds for some processors."""
         if self._input_entries is None:
-            from nix_harden.loading.checks import store_path
+            from nix_harden.loading.reasons import store_path
 
             self._input_entries = {}
             places = (*self._input_directories(), *map(self.real, self.settings.inputs))

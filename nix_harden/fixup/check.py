@@ -4,7 +4,8 @@ import os
 from collections.abc import Iterator
 
 from nix_harden.errors import CheckFailed, SeveralErrors
-from nix_harden.fixup.catalog import Catalog, read_outputs
+from nix_harden.fixup.catalog import Catalog
+from nix_harden.fixup.outputs import read_outputs
 from nix_harden.fixup.resolve import own_search, path_target
 from nix_harden.model import Decision, Object, Plan
 from nix_harden.names import LOADERS

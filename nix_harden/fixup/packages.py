@@ -5,7 +5,7 @@ import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from nix_harden.errors import HardenError, ReadError, UsageError
-from nix_harden.fixup.catalog import walk
+from nix_harden.fixup.outputs import walk
 from nix_harden.loading.search import expand, own_text
 from nix_harden.model import Output
 from nix_harden.reading.elf import read_object

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from nix_harden.errors import FindingsRefused, HardenError, SeveralErrors
 from nix_harden.fixup import packages, references, report
-from nix_harden.fixup.catalog import Catalog, Read, read_outputs
+from nix_harden.fixup.catalog import Catalog
+from nix_harden.fixup.outputs import Read, read_outputs
 from nix_harden.fixup.plan import leave, make_plan
 from nix_harden.model import Output, Plan
 from nix_harden.saying.progress import Progress

@@ -14,36 +14,29 @@ import signal
 import stat
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 
 from nix_harden.errors import HardenError, MalformedElf, NotEdited, ReadError, SeveralErrors, ToolError, WriteError
 from nix_harden.fixup.patchelf import arguments, find
 from nix_harden.fixup.place import added_tag, new_tag, place, reorder, without_audit
+from nix_harden.fixup.scratch import scratch_directory
+from nix_harden.fixup.verify import Unedited, verify
 from nix_harden.fixup.workers import share
-from nix_harden.model import COPY, Abi, Edit, Object, StringTable, Write
+from nix_harden.model import COPY, Edit, Write
 from nix_harden.process import run
-from nix_harden.reading.elf import Contents, read_edited, read_empty_last, read_stale, read_table, read_unedited
+from nix_harden.programs import CAPABILITIES
+from nix_harden.reading.elf import read_empty_last, read_stale, read_table, read_unedited
 from nix_harden.settings import Settings
 
-FICLONE = 0x40049409  # <linux/fs.h>
-LARGEST_COPY = 1 << 30
+FICLONE, LARGEST_COPY = 0x40049409, 1 << 30  # <linux/fs.h>; bytes
 AT_FDCWD, RENAME_EXCHANGE = -100, 2  # <fcntl.h>, <linux/fs.h>
-# The lowest address that a process may map (vm.mmap_min_addr; mm/Kconfig of Linux): lower where the kernel runs 32-bit ARM.
-LOWEST, LOWEST_OF_ARM = 0x10000, 0x8000
-# What is compared of an object that was edited, with what it is to read as.
-READ_AGAIN = "abi kind interpreter soname needed runpath rpath filters version_files opens_libraries".split()
-SCRATCH = "nix-harden-copies-"
-SETTLED = 60  # seconds in which a scratch directory that is made is also locked
-CAPABILITY = "security.capability"
 # What ends a patchelf whatever file it is given: a signal from outside, and these words of strerror(3).
 BY_OTHERS = tuple(-number for number in (signal.SIGINT, signal.SIGKILL, signal.SIGTERM))
 OF_THE_SYSTEM = tuple(
     map(os.strerror, (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ENOMEM, errno.EROFS, errno.EACCES))
 )
 
-Unedited = tuple[StringTable | None, Contents | None]
 # glibc has it since 2.28, musl since 1.2.6
 _renameat2 = getattr(ctypes.CDLL(None), "renameat2", None)
 
@@ -119,7 +112,7 @@ def write_all(edits: Sequence[Edit], settings: Settings, building: tuple[str, ..
     from nix_harden.fixup import witness  # noqa: F401  # once, before the workers fork
 
     program = _patchelf(edits, settings)
-    with _scratch() as scratch, _writable({os.path.dirname(path) for edit in edits for path in edit.paths}):
+    with scratch_directory() as scratch, _writable({os.path.dirname(path) for edit in edits for path in edit.paths}):
         workshop = Workshop(scratch, program, settings.store, building)
 
         def attempt(edit: Edit) -> Outcome | HardenError:
@@ -145,44 +138,6 @@ def _patchelf(edits: Sequence[Edit], settings: Settings) -> str:
         if any(in_place(edit, read_unedited(edit.paths[0])) is None for edit in edits):
             raise
         return ""
-
-
-@contextlib.contextmanager
-def _scratch() -> Iterator[str]:
-    """A directory for copies, locked while it is in use; those of runs that were killed, whose locks are gone, are cleared away."""
-    top = tempfile.gettempdir()
-    for entry in os.scandir(top):
-        if entry.name.startswith(SCRATCH) and entry.is_dir(follow_symlinks=False):
-            _clear(entry.path)
-    with tempfile.TemporaryDirectory(prefix=SCRATCH, dir=top) as scratch, _lock(scratch, wait=True):
-        yield scratch
-
-
-def _clear(scratch: str) -> None:
-    """Delete a scratch directory of this user that no run holds; one in which lies anything but copies is somebody else's, and stays."""
-    with contextlib.suppress(OSError), _lock(scratch, wait=False):
-        status = os.stat(scratch)
-        if status.st_uid == os.geteuid() and status.st_mtime < time.time() - SETTLED:
-            with os.scandir(scratch) as entries:
-                copies = list(entries)
-            if all(each.name.startswith(COPY) and each.is_file(follow_symlinks=False) for each in copies):
-                for each in copies:
-                    os.unlink(each.path)
-                os.rmdir(scratch)
-
-
-@contextlib.contextmanager
-def _lock(directory: str, *, wait: bool) -> Iterator[None]:
-    """Hold the lock of a directory, which ends with this process and its forks; where another holds it, wait or raise OSError.
-
-    Who looks whether a directory is in use holds its lock for a moment, so that its owner has to wait.
-    """
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
-    finally:
-        os.close(descriptor)
 
 
 @contextlib.contextmanager
@@ -232,7 +187,7 @@ def _opened(edit: Edit) -> Iterator[int | None]:
     path = edit.paths[0]
     status = os.lstat(path)
     mode = stat.S_IMODE(status.st_mode)
-    if status.st_nlink != len(edit.paths) or CAPABILITY in os.listxattr(path, follow_symlinks=False):
+    if status.st_nlink != len(edit.paths) or CAPABILITIES in os.listxattr(path, follow_symlinks=False):
         yield None
         return
     try:
@@ -443,76 +398,3 @@ def _temporary(directory: str) -> str:
     descriptor, name = tempfile.mkstemp(prefix=COPY, dir=directory)
     os.close(descriptor)
     return name
-
-
-def expected(edit: Edit) -> dict[str, object]:
-    """What an object must read as once `edit` is made, for every field that an edit may touch."""
-    after = edit.after
-    return {name: getattr(after, name) for name in READ_AGAIN}
-
-
-def verify(edit: Edit, before: Unedited | None, copy: str, *, moved: bool) -> str:
-    """Read the edited copy and compare it with what was asked for: the strings named, and all others untouched.
-
-    `moved` tells that tables may lie elsewhere. pyelftools reads it, too; why it could not, or nothing. Raises WriteError.
-    """
-    edited = read_edited(copy)
-    if edited is None:
-        raise WriteError(edit.paths[0], "the edit left no ELF file")
-    after, new = edited
-    old = before[1] if before is not None else None
-    _compare(edit, after)
-    if old is None or new is None or old.spoilt(new):
-        raise WriteError(edit.paths[0], "the edit changed a symbol's or version's name, or a flag")
-    if problem := _unmapped(old, new, edit.before.abi) if moved else "it moved a segment" * (old.loaded != new.loaded):
-        raise WriteError(edit.paths[0], problem)
-    return _second_reading(edit, old, new, copy)
-
-
-def _unmapped(old: Contents, new: Contents, abi: Abi) -> str:
-    """What keeps a loader from mapping all code and data where they were; nothing if it still does.
-
-    The segment that begins with the file header is not asked for: tables of it lie elsewhere.
-    """
-    for segment in (each for each in old.loaded if each.offset):
-        end = segment.address + segment.size
-        if not any(each.address <= segment.address and end <= each.address + each.size for each in new.loaded):
-            return f"the segment at {segment.address:#x} is no longer there"
-    lowest, was = (min((each.address for each in contents.loaded), default=0) for contents in (new, old))
-    allowed = LOWEST_OF_ARM if abi.machine in ("EM_ARM", "EM_AARCH64") else LOWEST
-    if lowest < was and lowest < allowed:
-        return f"its first segment would be at {lowest:#x}, below {allowed:#x}, where a kernel maps nothing"
-    return ""
-
-
-def _second_reading(edit: Edit, old: Contents, new: Contents, copy: str) -> str:
-    """Let pyelftools read the copy and compare it with the edit; why it could not read it, or nothing. Raises WriteError."""
-    from nix_harden.fixup import witness
-
-    try:
-        seen = witness.look(copy)
-    except witness.Blind as error:
-        return str(error)
-    wanted = expected(edit) | {
-        "versions": old.version_names,
-        "loaded": tuple((each.offset, each.address, each.size) for each in new.loaded),
-    }
-    for each in fields(seen):
-        if (found := getattr(seen, each.name)) != wanted[each.name]:
-            problem = f"pyelftools reads {each.name} {found!r} instead of {wanted[each.name]!r}"
-            raise WriteError(edit.paths[0], problem)
-    return ""
-
-
-def _compare(edit: Edit, after: Object) -> None:
-    for name, wanted in expected(edit).items():
-        if (found := getattr(after, name)) != wanted:
-            raise WriteError(edit.paths[0], f"the edit left {name} {found!r} instead of {wanted!r}")
-    if (
-        stray := set(after.version_files)
-        - set(after.needed)
-        - (set(edit.before.version_files) - set(edit.before.needed))
-    ):
-        raise WriteError(
-            edit.paths[0], f"version needs of {', '.join(sorted(stray))} match no NEEDED, so ld.so would abort"
-        )

@@ -8,7 +8,8 @@ from itertools import islice, pairwise
 from typing import Any
 
 from nix_harden.graphing.draw import how
-from nix_harden.graphing.picture import Arrow, Picture, Role, Vertex, bearers, leading_to
+from nix_harden.graphing.picture import bearers, leading_to
+from nix_harden.graphing.values import Arrow, Picture, Role, Vertex
 from nix_harden.loading.graph import NEEDED
 from nix_harden.saying.words import count, printable
 

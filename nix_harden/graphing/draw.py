@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from nix_harden.graphing.picture import Arrow, Means, Picture, Role, StorePath, Vertex, ranks, tagged
+from nix_harden.graphing.picture import ranks, tagged
+from nix_harden.graphing.values import Arrow, Means, Picture, Role, StorePath, Vertex
 from nix_harden.loading.graph import AUXILIARY, DLOPEN, FILTER
 from nix_harden.saying.words import count, human, printable
 

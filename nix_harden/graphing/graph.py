@@ -19,28 +19,12 @@ from nix_harden.errors import NotDrawn, ReadError, ToolError, UsageError
 from nix_harden.graphing.chains import Why
 from nix_harden.graphing.chains import explain as find_chains
 from nix_harden.graphing.draw import Style, as_json, dot, mermaid
-from nix_harden.graphing.picture import (
-    REFERENCE,
-    Arrow,
-    File,
-    Means,
-    Picture,
-    Role,
-    Vertex,
-    bearers,
-    finish,
-    leading_to,
-    paths,
-    picture,
-    reduced,
-    short,
-    vertex_id,
-    within,
-)
-from nix_harden.loading.checks import store_path
+from nix_harden.graphing.picture import bearers, finish, leading_to, paths, picture, reduced, short, vertex_id, within
+from nix_harden.graphing.values import REFERENCE, Arrow, File, Means, Picture, Role, Vertex
 from nix_harden.loading.disk import DiskReader, Loaders, elf_files
 from nix_harden.loading.graph import Found, Graph, Loader, Reader, Unloadable
 from nix_harden.loading.loader import walk
+from nix_harden.loading.reasons import store_path
 from nix_harden.model import Kind
 from nix_harden.prelinking.named import module_of
 from nix_harden.process import feed

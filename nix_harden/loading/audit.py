@@ -7,17 +7,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
 from nix_harden.errors import ToolError
-from nix_harden.loading.checks import (
-    CHECKS,
-    PRELINKED,
-    Finding,
-    Severity,
-    disagreement,
-    in_parts,
-    malformed,
-    missing_interpreter,
-)
+from nix_harden.loading.checks import CHECKS, PRELINKED
 from nix_harden.loading.disk import SECONDS, DiskReader, Loaders, distrust, elf_files
+from nix_harden.loading.findings import Finding, Severity, disagreement, in_parts, malformed, missing_interpreter
 from nix_harden.loading.graph import NEEDED, Family, Found, Graph, Loader, Reader, Unloadable
 from nix_harden.loading.loader import walk
 from nix_harden.loading.lookups import Lookups, count

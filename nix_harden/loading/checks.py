@@ -1,46 +1,20 @@
-"""The named checks of the audit: data, each a sentence and a pure function from a program's graph to findings."""
+"""The named checks of the audit: data, each a sentence and a pure function from a program's graph to findings.
 
-import enum
+It is long by the table of checks, each with what it finds and what to do.
+"""
+
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from nix_harden.errors import HardenError, UsageError
+from nix_harden.loading.findings import Finding, Severity
 from nix_harden.loading.graph import AUXILIARY, DLOPEN, SEEN, Edge, Family, Graph, How, Node
+from nix_harden.loading.reasons import DRIVER_DIRECTORIES, reason_of, store_path
 from nix_harden.model import ABSENT
-from nix_harden.names import DRIVERS, LIBC, LOADERS
-from nix_harden.reading.elf import is_dispatcher
-from nix_harden.settings import matches
 
 PRELINKED = "prelinked"
-DRIVER_DIRECTORIES = ("/run/opengl-driver/", "/run/opengl-driver-32/")
 BUILD_DIRECTORIES = ("/build/", "/tmp/nix-build-", "/private/tmp/nix-build-", "/nix/var/nix/builds/", "/nix/build/")
-
-
-class Severity(enum.IntEnum):
-    """How bad a finding is: a note is worth knowing, a warning worth mending, an error breaks a program or may."""
-
-    NOTE = 1
-    WARNING = 2
-    ERROR = 3
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One failed check on one object.
-
-    `path` is the object, `subject` the name or entry in it, `program` the file from which the object was reached; `alone` says
-    that this file is a library, so that a program which loads it may bring what it lacks.
-    """
-
-    check: str
-    severity: Severity
-    path: str
-    subject: str
-    message: str
-    program: str
-    reason: str = ""
-    alone: bool = False
 
 
 @dataclass(frozen=True)
@@ -52,108 +26,6 @@ class Check:
     advice: str
     severity: Severity
     find: Callable[[Graph, str], Iterator[Finding]]
-
-
-@dataclass(frozen=True)
-class Reason:
-    """Why a name is bare: the name of the reason, its sentence, whether it is as it should be, and when it holds."""
-
-    name: str
-    sentence: str
-    severity: Severity
-    holds: Callable[[Graph, Edge, str], bool]
-
-
-def _named(patterns: tuple[str, ...] | list[str], name: str) -> bool:
-    return matches(patterns, os.path.basename(name)) is not None
-
-
-def store_path(path: str, store: str) -> str:
-    """The store path that holds a file, or, for a file outside the store, its directory."""
-    if path.startswith(store + "/"):
-        return "/".join(path.split("/")[: store.count("/") + 2])
-    return os.path.dirname(path)
-
-
-def _in_store(path: str, store: str) -> bool:
-    return path.startswith(store + "/")
-
-
-def _outside(graph: Graph, edge: Edge, store: str) -> bool:
-    target = graph.nodes[edge.target] if edge.target is not None else None
-    return not _in_store(graph.nodes[edge.source].real, store) or (
-        target is not None and not _in_store(target.real, store)
-    )
-
-
-def _overridable(graph: Graph, edge: Edge, store: str) -> bool:
-    """Whether a directory that comes before the one that answered is not settled by the store."""
-    if edge.how is not How.RUNPATH and edge.how is not How.RPATH:
-        return False
-    node = graph.nodes[edge.source]
-    for entry in node.search:
-        if os.path.normpath(entry.directory) == os.path.normpath(os.path.dirname(edge.path or "")):
-            return False
-        if not _in_store(os.path.normpath(entry.directory), store):
-            return True
-    return False
-
-
-def _driver(graph: Graph, edge: Edge, _: str) -> bool:
-    """A dispatcher that the object's own search finds is no driver, as for the hook."""
-    own = edge.target is not None and edge.how in (How.RUNPATH, How.RPATH)
-    dispatcher = own and is_dispatcher(edge.name, edge.path or "")
-    return _named(DRIVERS, edge.name) and not dispatcher
-
-
-def _variant(graph: Graph, edge: Edge, _: str) -> bool:
-    return edge.path is not None and any(
-        os.path.dirname(edge.path).endswith("/" + variant) for variant in graph.loader.variants
-    )
-
-
-REASONS = (
-    Reason(
-        "the loader itself",
-        "it is there before any name is looked up",
-        Severity.NOTE,
-        lambda graph, edge, _: edge.how is How.LIBC or _named(LOADERS, edge.name),
-    ),
-    Reason(
-        "driver library",
-        "the system's own driver takes its place",
-        Severity.NOTE,
-        _driver,
-    ),
-    Reason(
-        "C library",
-        "glibc's own libraries are left as they are",
-        Severity.NOTE,
-        lambda graph, edge, _: _named(LIBC, graph.nodes[edge.source].object.soname or ""),
-    ),
-    Reason("outside the store", "the object or the library that it finds is not in the store", Severity.NOTE, _outside),
-    Reason("processor variants", "the loader chose a build for this processor", Severity.NOTE, _variant),
-    Reason(
-        "may be overridden",
-        "a directory outside the store comes first in the search path, and may hold the name at run time",
-        Severity.NOTE,
-        _overridable,
-    ),
-    Reason(
-        "loaded before",
-        "another object asked for it first, so this program does not search; another program may",
-        Severity.WARNING,
-        lambda graph, edge, _: not edge.how.is_search,
-    ),
-    Reason(
-        "not bound", "each program that loads it searches for the name", Severity.WARNING, lambda graph, edge, _: True
-    ),
-)
-
-
-def reason_of(graph: Graph, edge: Edge, store: str) -> Reason:
-    """Why the name of an edge that leads to a file is bare: the first reason that holds."""
-    return next(reason for reason in REASONS if reason.holds(graph, edge, store))
 
 
 def _finding(
@@ -380,26 +252,6 @@ def _prelinked(graph: Graph, _: str) -> Iterator[Finding]:
 def _reported_apart(_: Graph, __: str) -> Iterator[Finding]:
     """What the run finds where there is no graph, or beside it."""
     return iter(())
-
-
-def malformed(path: str, why: str) -> Finding:
-    return Finding("malformed", Severity.ERROR, path, "", why, path)
-
-
-def missing_interpreter(path: str, interpreter: str, foreign: bool) -> Finding:
-    what = "is for another machine" if foreign else "is not there"
-    return Finding(
-        "interpreter", Severity.ERROR, path, interpreter, f"its interpreter {interpreter} {what}: it cannot start", path
-    )
-
-
-def in_parts(path: str) -> Finding:
-    said = f"it starts from its parts, and loads what {path}.needed says then: audit what `nix-harden join` makes of it"
-    return Finding("in-parts", Severity.WARNING, path, "", said, path)
-
-
-def disagreement(graph: Graph, difference: str) -> Finding:
-    return Finding("loader-disagrees", Severity.ERROR, graph.root, "", f"{graph.loader.path}: {difference}", graph.root)
 
 
 CHECKS = (

@@ -9,7 +9,8 @@ from urllib.parse import quote
 
 from nix_harden import __version__
 from nix_harden.loading.audit import Audit
-from nix_harden.loading.checks import CHECKS, Finding, Severity
+from nix_harden.loading.checks import CHECKS
+from nix_harden.loading.findings import Finding, Severity
 from nix_harden.saying.words import count, printable
 
 COLOURS = {Severity.ERROR: "31;1", Severity.WARNING: "33;1", Severity.NOTE: "36"}

@@ -8,6 +8,7 @@
  * Behind it lie the table that start.py made (the last PT_LOAD, described there), and the bytes of what the parts say as text, which are
  * mapped from here. A text that is another than it was when they were made is refused, but for that of NEEDED: where its names are
  * others, the tags, the versions that name them and the program headers are made anew behind the program, and the loader sees these.
+ * It is long, as it is one program, compiled by itself.
  */
 #include "bare.h"
 

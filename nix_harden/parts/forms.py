@@ -3,6 +3,8 @@
 Each form is a pair of functions, from bytes to lines and from lines to bytes, that undo each other, or it is not used for these bytes
 (`fits`). Numbers, names and their order are those of the gABI and <elf.h>. A line that begins with `#` says what the columns
 are, and what follows ` # ` in one is for people alone: neither means anything.
+
+It is long, as each table has a pair of functions.
 """
 
 import re

@@ -15,7 +15,7 @@ from typing import Any
 
 from nix_harden.errors import HardenError, WriteError
 from nix_harden.fixup import policy, references
-from nix_harden.fixup.catalog import read_outputs
+from nix_harden.fixup.outputs import read_outputs
 from nix_harden.fixup.report import NAME
 from nix_harden.fixup.workers import share
 from nix_harden.loading.disk import DiskReader

@@ -6,6 +6,8 @@ the hashes of store paths, as it does in every file.
 
 A slot is a word that holds an address: how many words it lies behind the last one, as a number of seven bits a byte, and its value
 in the object that answers, 32 bits. Slots of one answer are together, so that this is said once.
+
+It is long, as what makes the format, reads it and changes it stays beside what describes it.
 """
 
 import os

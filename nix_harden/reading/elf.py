@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from nix_harden.errors import MalformedElf, ReadError
-from nix_harden.model import DlopenNote, Field, Kind, Loadable, Object, StringTable, Use, Write
+from nix_harden.model import DlopenNote, Kind, Loadable, Object, StringTable, Write
 from nix_harden.names import DISPATCHERS
 from nix_harden.reading import image as elf
 from nix_harden.reading.image import Broken, Dynamic, Image
+from nix_harden.reading.room import FIXED, empty_last, stale, table
 from nix_harden.saying.files import contents
 
 if TYPE_CHECKING:
@@ -28,32 +29,9 @@ DF_1_PIE = 0x08000000
 DLOPEN = (b"dlopen", b"dlmopen", b"__libc_dlopen_mode")
 DLSYM = (b"dlsym", b"dlvsym")
 DLOPEN_NOTE = (b"FDO", 0x407C0C0A)  # https://systemd.io/ELF_DLOPEN_METADATA
-USES = {
-    elf.DT_NEEDED: Use.NEEDED,
-    elf.DT_SONAME: Use.SONAME,
-    elf.DT_RPATH: Use.RPATH,
-    elf.DT_RUNPATH: Use.RUNPATH,
-    elf.DT_AUDIT: Use.AUDIT,
-}
-# Kinds of sections whose strings the dynamic section leads to as well: SHT_DYNAMIC, SHT_DYNSYM, SHT_GNU_verdef and SHT_GNU_verneed.
-LINKED = (6, elf.SHT_DYNSYM, 0x6FFFFFFD, 0x6FFFFFFE)
-PRELINKED = (0x6FFFFEF8, 0x6FFFFEF9)  # DT_GNU_CONFLICT and DT_GNU_LIBLIST, whose table has strings of its own
 TYPES = {0: "ET_NONE", 1: "ET_REL", elf.ET_EXEC: "ET_EXEC", elf.ET_DYN: "ET_DYN", 4: "ET_CORE"}
 WANTS = {elf.DT_NEEDED: "DT_NEEDED", elf.DT_FILTER: "DT_FILTER", elf.DT_AUXILIARY: "DT_AUXILIARY"}
 
-# Tags whose value holds no address or size that patchelf's moves change, by number (gABI, "Dynamic Section").
-FIXED = frozenset((2, 8, elf.DT_INIT, elf.DT_FINI, 18, 27, 28, elf.DT_FLAGS, elf.DT_FLAGS_1))
-# Segments that say something of bytes which another describes: PT_LOAD, PT_GNU_STACK and PT_GNU_RELRO.
-WITHOUT_BYTES = (elf.PT_LOAD, 0x6474E551, 0x6474E552)
-# The tags that say how large a table is: DT_RELASZ, DT_RELSZ, DT_PLTRELSZ, DT_RELRSZ, DT_INIT_ARRAYSZ, DT_FINI_ARRAYSZ.
-SIZES = {
-    elf.DT_RELA: 8,
-    elf.DT_REL: 18,
-    elf.DT_JMPREL: 2,
-    elf.DT_RELR: 35,
-    elf.DT_INIT_ARRAY: 27,
-    elf.DT_FINI_ARRAY: 28,
-}
 PIECE = 4096  # bytes of a string table that are compared at once
 
 
@@ -101,7 +79,7 @@ def read_stale(path: str, store: str) -> tuple[tuple[int, int], ...]:
     A string is what a reference leads to: a symbol's name, a dynamic tag, a version. Linkers merge a string with the end of
     another, so of a string that only its end is used of, the beginning is stale. Raises as `read_object`.
     """
-    return _with_image(path, lambda image: _stale(image, os.fsencode(store) + b"/")) or ()
+    return _with_image(path, lambda image: stale(image, os.fsencode(store) + b"/")) or ()
 
 
 def read_empty_last(path: str) -> tuple[Write, ...]:
@@ -110,7 +88,7 @@ def read_empty_last(path: str) -> tuple[Write, ...]:
     patchelf sorts headers by address, so that PT_GNU_STACK comes first; Go's reader of build information, which takes the first one
     that holds an address, then takes it for the one that holds every address (golang/go#54947). Raises as `read_object`.
     """
-    return _with_image(path, _empty_last) or ()
+    return _with_image(path, empty_last) or ()
 
 
 @dataclass(frozen=True)
@@ -165,7 +143,7 @@ def read_table(path: str) -> StringTable | None:
 
     They cannot where something else may refer to the table than what the dynamic section names, or lies in the same bytes.
     """
-    return _with_image(path, _table)
+    return _with_image(path, table)
 
 
 def read_library_paths(path: str) -> tuple[str, ...]:
@@ -189,7 +167,7 @@ def read_contents(path: str) -> Contents | None:
 
 def read_unedited(path: str) -> tuple[StringTable | None, Contents | None] | None:
     """What `read_table` and `read_contents` see, in one reading; raises as they do."""
-    return _with_image(path, lambda image: (_table(image), _contents(image)))
+    return _with_image(path, lambda image: (table(image), _contents(image)))
 
 
 def read_edited(path: str) -> tuple[Object, Contents | None] | None:
@@ -345,106 +323,3 @@ def _contents(image: Image) -> Contents | None:
         tags=tuple(row for row in dynamic.tags if row[0] in FIXED),
         loaded=tuple(segment for segment in image.segments if segment.type == elf.PT_LOAD),
     )
-
-
-def _table(image: Image) -> StringTable | None:
-    dynamic = image.dynamic
-    if dynamic is None or dynamic.empty or not dynamic.strings.startswith(b"\0") or not dynamic.strings.endswith(b"\0"):
-        return None
-    segment, start, end = dynamic.segment, dynamic.strings_offset, dynamic.strings_offset + len(dynamic.strings)
-    alone = _is_alone_by_sections if image.sections else _is_alone_by_segments
-    if image.offset(segment.address, "the dynamic section") != segment.offset or not alone(image, dynamic):
-        return None
-    tag, width = image.layout.tag.size, image.layout.tag.size // 2
-    fields = [
-        Field(USES[name], segment.offset + index * tag + width, width, value)
-        for index, (name, value) in enumerate(dynamic.tags)
-        if name in USES
-    ]
-    # vn_file follows vn_version and vn_cnt
-    fields += [Field(Use.VERSION, need.position + 4, 4, need.file) for need in dynamic.version_needs]
-    if any(start <= field.position < end or field.value >= len(dynamic.strings) for field in fields):
-        return None
-    fixed = dynamic.fixed_references
-    if not image.sections:  # nothing vouches for bytes that no tag refers to
-        starts = {match.end() for match in re.finditer(rb"\0", dynamic.strings)}
-        fixed |= starts.difference(field.value for field in fields)
-    after = len(dynamic.tags) * tag
-    follow = dynamic.data[after : after + 2 * tag]
-    spare = (segment.offset + after, width) if len(follow) == 2 * tag and not any(follow) else None
-    tags = Write(segment.offset, dynamic.data[:after])
-    return StringTable(start, dynamic.strings, image.order == "<", fixed, tuple(fields), spare, tags)
-
-
-def _is_alone_by_sections(image: Image, dynamic: Dynamic) -> bool:
-    """Whether the string table is one section, to which no section of an unknown kind belongs, and no other lies in its bytes."""
-    start, end = dynamic.strings_offset, dynamic.strings_offset + len(dynamic.strings)
-    if any(tag in PRELINKED for tag, _ in dynamic.tags):
-        return False
-    mine = None
-    for index, section in enumerate(image.sections):
-        if section.type in (elf.SHT_NULL, elf.SHT_NOBITS) or not section.size:
-            continue
-        if (section.type, section.offset, section.offset + section.size) == (elf.SHT_STRTAB, start, end):
-            mine = index
-        elif section.offset < end and start < section.offset + section.size:
-            return False
-    return (
-        mine is not None
-        and mine != image.names_section
-        and all(section.type in LINKED for section in image.sections if section.link == mine)
-    )
-
-
-def _is_alone_by_segments(image: Image, dynamic: Dynamic) -> bool:
-    """The same where there are no sections: no segment with a meaning of its own, and no table that a tag names, lies in its bytes.
-
-    Each symbol that may be one counts: where the table of symbols has no end but the next table's beginning, what lies between is
-    taken for symbols, and the strings are left alone where that can be none.
-    """
-    start, end = dynamic.strings_offset, dynamic.strings_offset + len(dynamic.strings)
-    if any(tag in PRELINKED for tag, _ in dynamic.tags) or max(dynamic.symbols, default=0) >= len(dynamic.strings):
-        return False
-    maps = [each for each in image.segments if each.type == elf.PT_LOAD]
-    if not any(each.offset <= start and end <= each.offset + each.size for each in maps):
-        return False
-    taken = [(each.offset, each.size) for each in image.segments if each.type not in WITHOUT_BYTES]
-    taken += [(0, image.header_size), image.segment_table]
-    address = dynamic.value(elf.DT_STRTAB) or 0
-    values = dict(reversed(dynamic.tags))
-    sizes = {tag: values.get(size, 1) for tag, size in SIZES.items()}
-    sizes[elf.DT_SYMTAB] = len(dynamic.symbols) * image.layout.symbol
-    sizes[elf.DT_VERSYM] = len(dynamic.symbols) * 2
-    tables = [
-        (values[tag], sizes.get(tag, 1)) for tag in (elf.TABLES | {elf.DT_SYMTAB}) - {elf.DT_STRTAB} if tag in values
-    ]
-    return not any(at < end and start < at + size for at, size in taken) and not any(
-        at < address + len(dynamic.strings) and address < at + size for at, size in tables
-    )
-
-
-def _empty_last(image: Image) -> tuple[Write, ...]:
-    offset, size = image.segment_table
-    if not image.segments:
-        return ()
-    table, stride = image.read(offset, size, "the program header table"), size // len(image.segments)
-    rows = [(segment, table[index * stride :][:stride]) for index, segment in enumerate(image.segments)]
-    rows.sort(key=lambda row: not row[0].size and row[0].type != elf.PT_LOAD)
-    sorted_table = b"".join(data for _, data in rows)
-    return (Write(offset, sorted_table),) if sorted_table != table else ()
-
-
-def _stale(image: Image, store: bytes) -> tuple[tuple[int, int], ...]:
-    dynamic = image.dynamic
-    if dynamic is None or dynamic.empty or store not in dynamic.strings:
-        return ()
-    strings, start, used = dynamic.strings, dynamic.strings_offset, dynamic.references()
-    found = []
-    at = strings.find(store)
-    while at >= 0:
-        begin, end = strings.rfind(b"\0", 0, at) + 1, strings.find(b"\0", at)
-        kept = min(used.intersection(range(begin, end)), default=end)
-        if kept > at:
-            found.append((start + begin, kept - begin))
-        at = strings.find(store, end) if end >= 0 else -1
-    return tuple(found)

@@ -3,6 +3,8 @@
 What the loader uses is found as the loader finds it, through segments (gABI, "Program Header" and "Dynamic Section").
 Section headers say only what no segment says: where the file ends, and whether the dynamic section holds bytes. Everything is
 read in bulk and in bounded pieces: never past the end of the file, never past an advertised size.
+
+It is long, as an image and its dynamic section read each other.
 """
 
 import functools
@@ -18,6 +20,7 @@ from dataclasses import dataclass
 from operator import itemgetter
 
 from nix_harden.model import Abi
+from nix_harden.reading.layout import LAYOUTS
 
 MAGIC = b"\x7fELF"
 PN_XNUM = 0xFFFF
@@ -89,41 +92,6 @@ TABLES = frozenset(
 
 class Broken(Exception):
     """A breach of the format; becomes MalformedElf once the path is known."""
-
-
-@dataclass(frozen=True, slots=True)
-class Layout:
-    """How the tables of one class and byte order are packed (gABI, "ELF Header" and on; GNU symbol versioning)."""
-
-    header: (
-        struct.Struct
-    )  # e_type, e_machine, e_phoff, e_shoff, e_ehsize, e_phentsize, e_phnum, e_shentsize, e_shnum, e_shstrndx
-    segment: struct.Struct
-    section: struct.Struct  # sh_name, sh_type, sh_flags, sh_addr, sh_offset, sh_size, sh_link
-    tag: struct.Struct
-    symbol: int  # bytes an entry; st_name is its first word
-    need: struct.Struct  # vn_cnt, vn_file, vn_aux, vn_next
-    need_version: struct.Struct  # vna_hash, vna_other, vna_name, vna_next
-    definition: struct.Struct  # vd_flags, vd_ndx, vd_cnt, vd_hash, vd_aux, vd_next
-    definition_name: struct.Struct  # vda_name, vda_next
-
-
-def _layout(bits: int, order: str) -> Layout:
-    wide = bits == 64
-    return Layout(
-        struct.Struct(order + ("HH12xQQ4xHHHHHH" if wide else "HH8xII4xHHHHHH")),
-        struct.Struct(order + ("IIQQ8xQQQ" if wide else "III4xIIII")),
-        struct.Struct(order + ("IIQQQQI20x" if wide else "IIIIIII12x")),
-        struct.Struct(order + ("QQ" if wide else "II")),
-        24 if wide else 16,
-        struct.Struct(order + "2xHIII"),
-        struct.Struct(order + "I2xHII"),
-        struct.Struct(order + "2xHHHIII"),
-        struct.Struct(order + "II"),
-    )
-
-
-LAYOUTS = {(bits, order): _layout(bits, order) for bits in (32, 64) for order in "<>"}
 
 
 @dataclass(frozen=True, slots=True)

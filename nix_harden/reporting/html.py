@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from nix_harden.reporting.page import Drawing, contents, heading, verdict
+from nix_harden.reporting.page import contents, heading, verdict
+from nix_harden.reporting.values import Drawing
 from nix_harden.saying.templates import fill, missing
 from nix_harden.saying.words import human, printable
 

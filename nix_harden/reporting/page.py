@@ -19,13 +19,13 @@ from nix_harden.fixup.policy import (
     first,
     leaves_alone,
 )
-from nix_harden.graphing.picture import HASH, Picture, vertex_id
-from nix_harden.loading.audit import Audit
-from nix_harden.loading.checks import REASONS, Finding, Severity, reason_of, store_path
+from nix_harden.graphing.picture import HASH, vertex_id
+from nix_harden.loading.findings import Finding, Severity
 from nix_harden.loading.graph import Edge, Graph, How, Node
-from nix_harden.loading.lookups import Lookups
+from nix_harden.loading.reasons import REASONS, reason_of, store_path
 from nix_harden.loading.render import LEVELS
 from nix_harden.model import ABSENT, File, Kind, Object
+from nix_harden.reporting.values import Observed, Survey
 from nix_harden.saying.words import count, printable
 from nix_harden.settings import Settings
 
@@ -34,51 +34,6 @@ BOUND, BARE, MISSING = "bound", "bare", "missing"
 NOT_BOUND = REASONS[-1].name
 BARE_NAME = "bare-name"
 SONAME_NOT_BOUND = "not bound"
-
-
-@dataclass(frozen=True, slots=True)
-class Observed:
-    """How many files a loader looked for in vain while it was watched, or why it was not."""
-
-    failed: int | None
-    why_not: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Key:
-    """A row of a picture's legend: what a colour means, and how often it is there; `line` is the way of an edge, None for a file."""
-
-    words: str
-    number: int
-    colour: str
-    line: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Drawing:
-    """A picture as an svg element, its number of edges, how many were left out as longer ways imply them, and its legend."""
-
-    svg: str
-    edges: int
-    implied: int
-    key: tuple[Key, ...]
-
-
-@dataclass(frozen=True)
-class Survey:
-    """All that was asked of the disk and of the loaders for a report.
-
-    `sizes` are bytes by the real path of each object; `lookups` and `observed` are told by root.
-    """
-
-    paths: tuple[str, ...]
-    store: str
-    audit: Audit
-    graphs: tuple[Graph, ...]
-    sizes: Mapping[str, int]
-    lookups: Mapping[str, Lookups]
-    observed: Mapping[str, Observed]
-    picture: Picture
 
 
 @dataclass

@@ -16,13 +16,14 @@ from concurrent.futures import ThreadPoolExecutor
 from nix_harden.errors import NotDrawn, ToolError
 from nix_harden.graphing.draw import FILLS, LINES, Style, legend
 from nix_harden.graphing.graph import choose, follow, measure, render, why_nothing
-from nix_harden.graphing.picture import Picture, picture
+from nix_harden.graphing.picture import picture
+from nix_harden.graphing.values import Picture
 from nix_harden.loading.audit import audit
 from nix_harden.loading.disk import DiskReader, distrust
 from nix_harden.loading.graph import Family, Graph
 from nix_harden.process import ask
 from nix_harden.reporting.embed import element
-from nix_harden.reporting.page import Drawing, Key, Observed, Survey
+from nix_harden.reporting.values import Drawing, Key, Observed, Survey
 from nix_harden.saying.progress import Progress
 from nix_harden.tracing.strace import OPTIONS, parse
 

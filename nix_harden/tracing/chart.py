@@ -9,7 +9,7 @@ from pathlib import Path
 
 from nix_harden.saying.templates import fill
 from nix_harden.saying.words import printable
-from nix_harden.tracing.trace import PRELOAD, Traced, by_directory, by_parent
+from nix_harden.tracing.seen import PRELOAD, Traced, by_directory, by_parent
 from nix_harden.tracing.traced import milliseconds, side_by_side
 
 TEMPLATES = Path(__file__).with_name("pictures")

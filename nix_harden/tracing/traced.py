@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TextIO
 
 from nix_harden.saying.words import count, printable
+from nix_harden.tracing.seen import Traced, Whole, by_directory, by_parent, failures, mapped
 from nix_harden.tracing.strace import Call
-from nix_harden.tracing.trace import Traced, Whole, by_directory, by_parent, failures, mapped
 
 if TYPE_CHECKING:
     from rich.table import Table

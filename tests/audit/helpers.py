@@ -5,7 +5,7 @@ from pathlib import Path
 from support.store import Store
 
 from nix_harden.loading.audit import Audit, audit
-from nix_harden.loading.checks import Finding, Severity
+from nix_harden.loading.findings import Finding, Severity
 
 
 def run(*paths: Path, store: Path = Path("/nix/store"), compare: bool = True, loader: Path | None = None) -> Audit:

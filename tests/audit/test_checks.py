@@ -13,7 +13,8 @@ from support.bytes import AARCH64, E_MACHINE, poke
 from support.source import function, prints
 from support.store import Package, Store, patchelf
 
-from nix_harden.loading.checks import CHECKS, Severity
+from nix_harden.loading.checks import CHECKS
+from nix_harden.loading.findings import Severity
 
 
 def library(package: Package, file: str = "libf.so.1", value: int = 1, **how: object) -> Path:

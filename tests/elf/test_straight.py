@@ -19,6 +19,7 @@ from support.store import Package, Store
 
 from nix_harden.errors import WriteError
 from nix_harden.fixup import write
+from nix_harden.fixup.scratch import lock, scratch_directory
 from nix_harden.model import Edit, PathAction, Write
 from nix_harden.reading.elf import read_object
 
@@ -199,7 +200,7 @@ def test_the_scratch_of_a_killed_run_is_cleared_away_and_that_of_one_at_work_is_
     (theirs / "store").mkdir()
     for each in (at_work, killed, theirs, another):
         os.utime(each, (0, 0))
-    with write._lock(str(at_work), wait=True):
+    with lock(str(at_work), wait=True):
         store.harden(it, environ={"TMPDIR": str(scratch)})
     assert sorted(scratch.iterdir()) == [at_work, theirs, young, another]
     assert list(theirs.iterdir())
@@ -225,6 +226,6 @@ def test_two_runs_look_at_the_scratch_of_each_other(monkeypatch: pytest.MonkeyPa
         return path
 
     monkeypatch.setattr(tempfile, "mkdtemp", made_and_looked_at)
-    with write._scratch() as scratch:
-        assert looked == [scratch]
+    with scratch_directory() as there:
+        assert looked == [there]
     assert list(tmp_path.iterdir()) == []

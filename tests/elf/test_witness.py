@@ -10,7 +10,7 @@ from support.source import function, prints
 from support.store import LINKERS, Package, Store
 
 from nix_harden.errors import WriteError
-from nix_harden.fixup import report, witness, write
+from nix_harden.fixup import report, verify, witness, write
 from nix_harden.model import Edit, PathAction, Write
 from nix_harden.reading.elf import read_contents, read_object
 from nix_harden.settings import from_environ
@@ -81,7 +81,7 @@ def test_what_the_first_reader_passes_the_second_refuses(
             file.write(data)
 
     monkeypatch.setattr(write, "_put", spoil)
-    monkeypatch.setattr(write, "_compare", lambda *_: None)
+    monkeypatch.setattr(verify, "_compare", lambda *_: None)
     monkeypatch.setattr("nix_harden.reading.elf.Contents.spoilt", lambda *_: False)
     with pytest.raises(WriteError, match="pyelftools reads "):
         write.write(asked, write.Workshop(str(it.store.path.parent), "patchelf", str(it.store.path)))

@@ -21,10 +21,12 @@ from faults import mutate, seeds
 
 from nix_harden.errors import HardenError, MalformedElf
 from nix_harden.fixup import write as writer
-from nix_harden.fixup.catalog import Catalog, Read
+from nix_harden.fixup.catalog import Catalog
+from nix_harden.fixup.outputs import Read
 from nix_harden.fixup.place import place
 from nix_harden.fixup.plan import make_plan
 from nix_harden.fixup.unbind import make_plan as make_unbind_plan
+from nix_harden.fixup.verify import expected, verify
 from nix_harden.model import Edit, File, Held, Loadable, Object, PathAction
 from nix_harden.reading.elf import (
     read_contents,
@@ -100,7 +102,7 @@ class Target:
             plans.append(make_plan([file], catalog, self.settings, Held()))
         for plan in plans:
             for edit in plan.edits:
-                writer.expected(edit)
+                expected(edit)
                 self.counts["planned"] += 1
                 self.place(path, edit)
 
@@ -119,7 +121,7 @@ class Target:
             assert len(changed) == len(self.data), "in place means that nothing is added"
             Path(self.old).write_bytes(changed)
             try:
-                writer.verify(edit, read_unedited(path), self.old, moved=False)
+                verify(edit, read_unedited(path), self.old, moved=False)
                 self.counts["in place"] += 1
             except HardenError:
                 self.counts["in place, refused"] += 1

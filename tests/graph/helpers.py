@@ -10,7 +10,7 @@ from support.source import function, prints
 from support.store import Store, patchelf
 
 from nix_harden.graphing.graph import look
-from nix_harden.graphing.picture import Arrow, Picture, Role, Vertex
+from nix_harden.graphing.values import Arrow, Picture, Role, Vertex
 from nix_harden.loading.graph import DLOPEN
 
 LISTED = re.compile(r"\t(?:(.*) => )?(/.*) \(0x[0-9a-f]+\)")

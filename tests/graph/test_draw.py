@@ -17,7 +17,8 @@ from support.store import Store, patchelf
 
 from nix_harden.graphing.draw import ALARM, FILLS, HUB, Size, Style, as_json, dot, entities, mermaid
 from nix_harden.graphing.graph import choose, draw
-from nix_harden.graphing.picture import COLOURS, Arrow, Means, Picture, Role, Vertex, finish, reduced, vertex_id
+from nix_harden.graphing.picture import COLOURS, finish, reduced, vertex_id
+from nix_harden.graphing.values import Arrow, Means, Picture, Role, Vertex
 from nix_harden.loading.graph import NEEDED
 from nix_harden.saying.words import printable
 

@@ -15,20 +15,8 @@ from support.store import Store, patchelf
 
 from nix_harden.graphing.draw import how
 from nix_harden.graphing.graph import choose
-from nix_harden.graphing.picture import (
-    Arrow,
-    Means,
-    Picture,
-    Role,
-    Vertex,
-    bearers,
-    finish,
-    leading_to,
-    ranks,
-    reduced,
-    vertex_id,
-    within,
-)
+from nix_harden.graphing.picture import bearers, finish, leading_to, ranks, reduced, vertex_id, within
+from nix_harden.graphing.values import Arrow, Means, Picture, Role, Vertex
 from nix_harden.loading.graph import FILTER, NEEDED
 
 

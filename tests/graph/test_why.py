@@ -14,7 +14,7 @@ from support.source import function, prints
 from support.store import Store, patchelf
 
 from nix_harden.graphing.chains import Why, explain
-from nix_harden.graphing.picture import Picture
+from nix_harden.graphing.values import Picture
 
 
 def walked(start: int, goal: int, pairs: set[tuple[int, int]], seen: tuple[int, ...] = ()) -> set[tuple[int, ...]]:

@@ -14,7 +14,7 @@ from support.source import function, prints
 from support.store import Store
 
 from nix_harden.errors import NotDrawn
-from nix_harden.graphing.picture import Picture, Role, Vertex
+from nix_harden.graphing.values import Picture, Role, Vertex
 from nix_harden.reporting import embed
 from nix_harden.reporting.survey import MOST_DRAWN, drawn
 from nix_harden.saying.words import human

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from nix_harden.arguments import parser
 from nix_harden.fixup.policy import FILE_RULES, NEEDED_RULES, NO_ROOM, SONAME_RULES, UNMOVABLE_RULES, Rule
-from nix_harden.loading.checks import CHECKS, REASONS
+from nix_harden.loading.checks import CHECKS
+from nix_harden.loading.reasons import REASONS
 from nix_harden.loading.render import LEVELS
 from nix_harden.prelinking import rules as prelinking
 from nix_harden.settings import TABLE
@@ -150,3 +151,11 @@ def test_each_page_begins_with_a_question() -> None:
             title, question, *_ = path.read_text().split("\n\n")
             assert title.startswith("# "), path
             assert "?" in question, path
+
+
+def test_a_long_file_says_why() -> None:
+    """No file of the program has more than 400 lines without a reason in its first ones."""
+    for path in (ROOT / "nix_harden").rglob("*.[pc]*"):
+        if path.suffix in (".py", ".c") and "hooks" not in path.parts:
+            lines = path.read_text().splitlines()
+            assert len(lines) <= 400 or any("It is long" in line for line in lines[:25]), path

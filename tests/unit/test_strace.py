@@ -2,8 +2,9 @@
 
 from nix_harden.tracing.callgrind import Instructions, classify
 from nix_harden.tracing.callgrind import parse as parse_callgrind
+from nix_harden.tracing.seen import Linking, directory
 from nix_harden.tracing.strace import Call, parse, unescape
-from nix_harden.tracing.trace import Linking, directory, read_statistics, split
+from nix_harden.tracing.trace import read_statistics, split
 
 LOG = r"""
 1.000000 [00007f0000000010] --- stopped by SIGSTOP ---
