@@ -50,6 +50,24 @@ def test_a_library_that_a_library_needs_is_found_at_link_time_without_rpath_link
     assert (after.returncode, after.stderr) == (0, "")
 
 
+def test_a_linker_that_searches_the_host_passes_over_what_binds_its_libc(store: Store) -> None:
+    """Of two files of one name bfd first takes one that names libc as it does; a bare NEEDED beside it finds that, and nothing else changes."""
+    b, another, later = store.package("libb"), store.package("another"), store.package("later")
+    liba = store.package("liba").library("liba.so.1", 'int atoi(const char *); int a(void) { return atoi("1"); }')
+    # as a host's directories may hold one
+    hosts = another.library("liba.so.1", 'int atoi(const char *); int other(void) { return atoi("1"); }')
+    libb = b.library("libb.so.1", function("b", 10, ["a"]), needs=[liba], rpath=[liba.parent, hosts.parent, store.libc])
+    words = (libb, "-fuse-ld=bfd", f"-Wl,--dynamic-linker={store.loader},-rpath={store.libc}", "-o", later.path / "app")
+    assert link(*words).returncode == 0
+    store.harden(store.package("liba"), options=["--mode", "needed"])
+    after = link(*words)
+    assert after.returncode != 0
+    assert "undefined reference to `a'" in after.stderr
+    assert link(*words, "-Wl,--allow-shlib-undefined").returncode == 0
+    store.harden(b, inputs=[store.package("liba")], options=["--mode", "needed"])
+    assert link(*words).returncode == 0
+
+
 def test_a_linkers_sysroot_is_not_put_before_an_absolute_name(store: Store, liba: Path, tmp_path: Path) -> None:
     """A cross linker finds the file at the very path that will be loaded: a store path means the same in every build."""
     b = store.package("libb")

@@ -71,6 +71,7 @@ CASES = {
     "Linkers and build systems": [
         "linkers copy an absolute SONAME",
         "what a library needs, at link time",
+        "a linker that searches the host",
         "RUNPATH of what links to it",
         "links against the build tree",
         "CMake exports, libtool, pkg-config, Meson",
