@@ -24,7 +24,7 @@ from nix_harden.freezing.copies import check_directory, check_parent, made_direc
 from nix_harden.freezing.frozen import Closure, Compared, Frozen, Opened, Order, Searched
 from nix_harden.freezing.opened import Call, Evidence, Observed
 from nix_harden.freezing.ordering import INSTEAD, Ordering, sort
-from nix_harden.loading.audit import parse_listing
+from nix_harden.loading.asking import parse_listing
 from nix_harden.loading.disk import DiskReader, Loaders, distrust
 from nix_harden.loading.graph import Family, Graph, How, Reader, Unloadable, Unopened
 from nix_harden.loading.loader import walk

@@ -1,45 +1,22 @@
 """Walk the object closure of files and store paths: read the disk, follow the loaders' rules, and ask the real loaders too."""
 
 import os
-import re
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
 from nix_harden.errors import ToolError
+from nix_harden.loading.asking import ask_loader, parse_listing
 from nix_harden.loading.checks import CHECKS, PRELINKED
-from nix_harden.loading.disk import SECONDS, DiskReader, Loaders, distrust, elf_files
+from nix_harden.loading.disk import DiskReader, Loaders, distrust, elf_files
 from nix_harden.loading.findings import Finding, Severity, disagreement, in_parts, malformed, missing_interpreter
 from nix_harden.loading.graph import NEEDED, Family, Found, Graph, Loader, Reader, Unloadable
 from nix_harden.loading.loader import walk
 from nix_harden.loading.lookups import Lookups, count
 from nix_harden.model import Kind
 from nix_harden.native.compiled import is_start
-from nix_harden.process import Answer, ask
+from nix_harden.process import Answer
 from nix_harden.saying.progress import Progress
-
-LISTED = re.compile(r"\t(?:(.*?) => )?(.*?) \(0x[0-9a-f]+\)")
-NOT_FOUND = re.compile(r"\t(.*) => not found")
-KERNELS_OWN = ("linux-vdso.so.1", "linux-vdso32.so.1", "linux-vdso64.so.1", "linux-gate.so.1")
-
-
-def ask_loader(graph: Graph) -> Answer:
-    """What the real loader of a graph says that it would map. Raises ToolError."""
-    loader = graph.loader
-    if loader.family is Family.MUSL:
-        return ask([loader.path, "--list", graph.root], {}, SECONDS)
-    return ask([loader.path, graph.root], {"LD_TRACE_LOADED_OBJECTS": "1"}, SECONDS)
-
-
-def parse_listing(out: str) -> tuple[tuple[str, str | None], ...]:
-    """The (name, path) pairs of a loader's list, a path of None where it says not found; the kernel's own library is left out."""
-    rows: list[tuple[str, str | None]] = []
-    for line in out.splitlines():
-        if match := NOT_FOUND.fullmatch(line):
-            rows.append((match[1], None))
-        elif (match := LISTED.fullmatch(line)) and match[2] not in KERNELS_OWN:
-            rows.append((match[1] or match[2], match[2]))
-    return tuple(rows)
 
 
 def compare(graph: Graph, answer: Answer) -> str | None:

@@ -22,6 +22,7 @@ ANY, NOWHERE = (1 << 64) - 1, (1 << 32) - 1
 ET_EXEC = 2
 PT_GNU_STACK = 0x6474E551
 DT_FLAGS_1 = 0x6FFFFFFB
+SECTION_FIELDS = ((40, 8), (58, 6))  # e_shoff; e_shentsize, e_shnum and e_shstrndx (Elf64_Ehdr)
 WAY_OUT = {"EM_X86_64": 4, "EM_AARCH64": 8}  # bytes of the instructions that unmap what started
 HASH = re.compile(rb"(?<=/)[0-9a-z]{32}(?=-)")  # of a store path, which Nix overwrites wherever it stands
 ADDRESSES = 1 << 47  # of what the kernel gives a program on the machines of WAY_OUT
@@ -80,6 +81,9 @@ class Starter:
         start = -(-size // page) * page
         whole = bytearray(compiled.attach(self.compiled, self._table(memory, pieces, texts, start), page=page))
         self._set_stack(whole)
+        # what a section header table does not list, tools that go by it would drop; without one they leave the file alone
+        for place, size in SECTION_FIELDS:
+            whole[place : place + size] = bytes(size)
         whole += bytes(start + memory.size - len(whole))
         for each in memory.said:
             at, length = start + each.offset, each.end - each.start

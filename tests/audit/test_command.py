@@ -89,6 +89,7 @@ def test_json(store: Store, program: Path) -> None:
             "compared": True,
             "why_not": None,
             "lookups": done["roots"][0]["lookups"],
+            "symbols": None,
         }
     ]
     assert done["roots"][0]["lookups"]["now"] > 0

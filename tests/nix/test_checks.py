@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from nix_harden import __version__
+
 ROOT = Path(__file__).parents[2]
 RULES = sorted(path.stem for path in (ROOT / "nix" / "checks").glob("*.nix"))
 PROJECT = "let pkgs = import ./nix/hostpkgs { }; project = import ./default.nix { inherit pkgs; }; in"
@@ -88,6 +90,13 @@ def test_a_content_addressed_program_is_prelinked(nix: Nix) -> None:
     counted = re.search(r"number of relocations: (\d+)", said.stderr)
     assert counted
     assert int(counted[1]) < 100
+
+
+def test_the_version_is_one(nix: Nix) -> None:
+    """The package's is the program's own, which the wheel takes as well, and the newest of the changelog."""
+    version = nix("nix-instantiate", "--eval", "-E", f"{PROJECT} project.nix-harden.version").strip().strip('"')
+    assert version == __version__
+    assert f"## {version}\n" in (ROOT / "CHANGELOG.md").read_text()
 
 
 def test_overlay_gives_the_hook(nix: Nix) -> None:

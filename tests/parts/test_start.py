@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -333,6 +334,21 @@ def test_where_segments_lie(store: Store, flags: list[str]) -> None:
     start = split(store, program)
     assert run(start) == run(program) == (0, "1\n", "")
     start.with_name("app.needed").write_text(f"{store.package('a').lib}/liba.so.1\nlibc.so.6\n")
+    assert run(start) == (0, "1\n", "")
+
+
+@pytest.mark.parametrize(
+    "tool",
+    [["strip"], ["strip", "--strip-all"], ["objcopy", "--strip-debug"], ["patchelf", "--set-rpath", "/x"]],
+    ids=" ".join,
+)
+def test_tools_that_go_by_sections_leave_it_alone(store: Store, tool: list[str]) -> None:
+    """What lies behind its segments is in no section, and would be lost; nixpkgs strips all that it finds."""
+    start = split(store, simple(store))
+    whole = start.read_bytes()
+    program = shutil.which(tool[0]) or str(Path(sys.executable).with_name(tool[0]))
+    subprocess.run([program, *tool[1:], start], capture_output=True, check=False)
+    assert start.read_bytes() == whole
     assert run(start) == (0, "1\n", "")
 
 
