@@ -226,10 +226,17 @@ let
       before ? null,
     }:
     let
+      # as elsewhere, by name, which evaluates nothing, or by a predicate on what a package has
+      isLeftOut = package: lib.any (entry: lib.isFunction entry && entry package) except;
       tried = lib.mapAttrs (
         _: package:
-        builtins.tryEval (if lib.isDerivation package then builtins.seq package.drvPath package else null)
-      ) (removeAttrs set except);
+        builtins.tryEval (
+          if lib.isDerivation package && !isLeftOut package then
+            builtins.seq package.drvPath package
+          else
+            null
+        )
+      ) (removeAttrs set (lib.filter lib.isString except));
       audits = lib.mapAttrs (_: found: audit found.value) (
         lib.filterAttrs (_: found: found.success && found.value != null) tried
       );

@@ -1,5 +1,6 @@
 """Completions and the man page say what the parser says, and the shells that they are for take them."""
 
+import platform
 import subprocess
 import sys
 import zipfile
@@ -70,6 +71,9 @@ def test_the_wheel_brings_them_the_schemas_and_the_page(tmp_path: Path) -> None:
     subprocess.run([sys.executable, *argv], check=True)
     (wheel,) = tmp_path.glob("*.whl")
     names = zipfile.ZipFile(wheel).namelist()
+    machine = f"EM_{platform.machine().upper()}"
+    for what in ("module.so", "start"):
+        assert f"nix_harden/native/compiled/{machine}.{what}" in names
     for place in shell.files():
         assert any(name.endswith(f".data/data/share/{place}") for name in names)
     for directory in ("schemas", "reporting/pages", "tracing/pictures"):
