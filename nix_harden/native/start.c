@@ -526,6 +526,8 @@ HIDDEN _Noreturn void begin(u64 *stack)
         die(path, "this kernel's pages are larger than those for which the program was linked", "start it where they are smaller");
 
     struct held needed = check(table);
+    if (needed.size && !table->interpreter)
+        die(part(".needed"), "the program is static, and loads no library", "leave it empty");
     u64 room_size = needed.size ? room_for(table, needed) : 0;
     u64 base = reserve(table, page, room_size);
     take(table, base);

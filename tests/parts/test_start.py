@@ -110,7 +110,10 @@ def test_dynamic_programs(store: Store, kind: str, linker: str) -> None:
 @pytest.mark.parametrize("kind", ["-static", "-static-pie"])
 def test_static_programs(store: Store, kind: str) -> None:
     program = store.package("app").program("app", PTHREAD_EXIT + function("a", 5), flags=[kind], rpath=[])
-    assert run(split(store, program)) == run(program) == (0, "5\n", "")
+    start = split(store, program)
+    assert run(start) == run(program) == (0, "5\n", "")
+    start.with_name("app.needed").write_text("libc.so.6\n")
+    assert refused(start) == f"{start}.needed: the program is static, and loads no library; leave it empty\n"
 
 
 def test_musl(store: Store) -> None:
