@@ -11,7 +11,7 @@ import struct
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from nix_harden.errors import ReadError, UsageError, WriteError
 from nix_harden.freezing.copies import check_parent, made_directory
@@ -20,11 +20,13 @@ from nix_harden.parts.manifest import Manifest, dump
 from nix_harden.parts.mapping import led
 from nix_harden.parts.pieces import APPENDED, INTERPRETER, MANIFEST, NEEDED, REST, TITLED, Piece, cut, kind_of
 from nix_harden.parts.start import NoStart, Starter
-from nix_harden.parts.text import heading, say, unsay
+from nix_harden.parts.text import heading, row_size, say, unsay
 from nix_harden.reading.image import Broken, Image
 from nix_harden.saying.progress import Progress, quietly
 
 CHUNK = 1 << 20
+BY_ROWS = ("rel", "rela", "symbols")  # the forms of tables that may be large
+ROWS = 1 << 14  # of such a table at once
 ZEROS = bytes(CHUNK)
 NAMED = ("SONAME", "RPATH", "RUNPATH")  # the texts of tags that may be changed
 
@@ -205,9 +207,7 @@ class _Writer:
     def write(self, piece: Piece) -> Piece:
         """Add a piece to its part; as bytes where its form does not give them back."""
         self.progress(piece.offset, self.size, piece.part)
-        if piece.form != "bytes" and (lines := self.said(piece)) is not None:
-            title = [heading(piece)] if piece.part in TITLED else []
-            self.put(piece.part, "".join(f"{line}\n" for line in (*title, *lines)))
+        if piece.form != "bytes" and self.write_text(piece):
             return piece
         if piece.part in (REST, APPENDED) and self.is_zero(piece):
             return Piece(piece.offset, piece.size, "", "zero", piece.title)
@@ -218,6 +218,34 @@ class _Writer:
             file.writelines(self.chunks(piece))
         return Piece(piece.offset, piece.size, part, "bytes", piece.title, lead=lead)
 
+    def write_text(self, piece: Piece) -> bool:
+        """Add the lines of a piece to its part, block by block; nothing where they would not give its bytes back."""
+        path = self.file(piece.part)
+        before = os.path.getsize(path) if os.path.exists(path) else None
+        for block in self.blocks(piece):
+            self.progress(block.offset, self.size, piece.part)
+            if (lines := self.said(block, piece)) is None:
+                self.symbols.pop(piece.part, None)
+                if before is not None:
+                    os.truncate(path, before)
+                elif block.offset != piece.offset:
+                    os.unlink(path)
+                return False
+            title = [heading(piece)] if piece.part in TITLED else []
+            # what names the columns stands once
+            self.put(
+                piece.part,
+                "".join(f"{line}\n" for line in ((*title, *lines) if block.offset == piece.offset else lines[1:])),
+            )
+        return True
+
+    def blocks(self, piece: Piece) -> Iterator[Piece]:
+        """So many rows of a table each that memory does not grow with it; of any other form all at once."""
+        assert self.kind is not None
+        size = row_size(piece, self.kind) * ROWS if piece.form in BY_ROWS else piece.size
+        for at in range(piece.offset, piece.end, size):
+            yield replace(piece, offset=at, size=min(size, piece.end - at))
+
     def is_zero(self, piece: Piece) -> bool:
         return all(chunk == ZEROS[: len(chunk)] for chunk in self.chunks(piece))
 
@@ -226,18 +254,18 @@ class _Writer:
             self.progress(at, self.size, piece.part)
             yield os.pread(self.descriptor, min(CHUNK, piece.end - at), at)
 
-    def said(self, piece: Piece) -> list[str] | None:
-        """The lines of a piece, None where they would not give its bytes back."""
+    def said(self, piece: Piece, whole: Piece) -> list[str] | None:
+        """The lines of a piece, or of a block of it, None where they would not give its bytes back."""
         assert self.kind is not None
         data, names = self.read(piece), self.strings.get(piece.names, Strings.of(b""))
         try:
-            lines, needed = say(piece, self.kind, names, data, self.notes(piece, data))
+            lines, needed = say(piece, self.kind, names, data, self.notes(piece, whole, data))
             if unsay(piece, self.kind, names, lines, needed) != data:
                 return None
         except (Unread, struct.error, ValueError):
             return None
         if piece.form == "symbols":
-            self.symbols[piece.part] = [words[0] for _, words in meant(lines)]
+            self.symbols.setdefault(piece.part, []).extend(words[0] for _, words in meant(lines))
         if piece.form == "dynamic":
             self.needed = needed
             for line in lines:
@@ -248,10 +276,13 @@ class _Writer:
             self.interpreter = lines[0]
         return lines
 
-    def notes(self, piece: Piece, data: bytes) -> list[str]:
+    def notes(self, piece: Piece, whole: Piece, data: bytes) -> list[str]:
         """Of each symbol its version, and of each relocation the name of its symbol."""
-        if piece.form == "symbols" and piece.part == "dynsym":
-            return [self.versions.get(number & 0x7FFF, "") for number in self.numbers]
+        if piece.form == "symbols" and piece.part == "dynsym" and self.kind is not None:
+            size = row_size(piece, self.kind)
+            first = (piece.offset - whole.offset) // size
+            numbers = self.numbers[first : first + piece.size // size]
+            return [self.versions.get(number & 0x7FFF, "") for number in numbers]
         symbols = self.symbols.get("dynsym", self.symbols.get("symtab", []))
         if piece.form not in ("rel", "rela") or self.kind is None:
             return []

@@ -5,7 +5,7 @@ import re
 import struct
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import astuple, replace
+from dataclasses import astuple, dataclass, replace
 from itertools import accumulate, groupby
 
 from nix_harden.loading.graph import DF_1_PIE
@@ -26,6 +26,16 @@ SECTION_FIELDS = ((40, 8), (58, 6))  # e_shoff; e_shentsize, e_shnum and e_shstr
 WAY_OUT = {"EM_X86_64": 4, "EM_AARCH64": 8}  # bytes of the instructions that unmap what started
 HASH = re.compile(rb"(?<=/)[0-9a-z]{32}(?=-)")  # of a store path, which Nix overwrites wherever it stands
 ADDRESSES = 1 << 47  # of what the kernel gives a program on the machines of WAY_OUT
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """By what a part that is text is known: its size, and the digest of these ranges of it."""
+
+    part: str
+    size: int
+    digest: int
+    ranges: tuple[tuple[int, int], ...]
 
 
 class NoStart(Exception):
@@ -90,7 +100,7 @@ class Starter:
             whole[at : at + length] = self.image.read(each.start, length, "what a text means")
         return bytes(whole)
 
-    def _table(self, memory: Memory, pieces: Sequence[Piece], texts: Sequence[tuple[str, bytes]], start: int) -> bytes:
+    def _table(self, memory: Memory, pieces: Sequence[Piece], texts: Sequence[Text], start: int) -> bytes:
         """As struct table of start.c has it, with what texts mean from `start` on."""
         names = bytearray(b"\0")
 
@@ -115,12 +125,9 @@ class Starter:
                 STEP.pack(each.address, each.size, each.offset + move, each.kind, each.protection) for each in taken
             ]
         said, ranges = [], []
-        for part, data in texts:
-            found, known = 0, list(_without_hashes(data))
-            for first, behind in known:
-                found = digest(found, data[first:behind])
-                ranges.append(RANGE.pack(first, behind - first))
-            said.append(TEXT.pack(len(data), found, called(f".{part}".encode()), len(known)))
+        for text in texts:
+            said.append(TEXT.pack(text.size, text.digest, called(f".{text.part}".encode()), len(text.ranges)))
+            ranges += [RANGE.pack(first, behind - first) for first, behind in text.ranges]
         names += bytes(-len(names) % 8)
         lists = [b"".join(each) for each in (files, steps, said, ranges)]
         places = list(accumulate(map(len, lists), initial=TABLE.size + len(names)))
@@ -172,8 +179,8 @@ class Starter:
                 compiled.SEGMENT.pack_into(file, place, *astuple(replace(each, flags=flags)))
 
 
-def _texts(pieces: Sequence[Piece], memory: Memory, prefix: str) -> Iterator[tuple[str, bytes]]:
-    """The parts that are text and whose bytes are in memory, with what they say; that of NEEDED first."""
+def _texts(pieces: Sequence[Piece], memory: Memory, prefix: str) -> Iterator[Text]:
+    """The parts that are text and whose bytes are in memory, that of NEEDED first."""
     used = {
         each.part
         for each in pieces
@@ -181,7 +188,12 @@ def _texts(pieces: Sequence[Piece], memory: Memory, prefix: str) -> Iterator[tup
     }
     for part in (NEEDED, *sorted(used)):
         with open(f"{prefix}.{part}", "rb") as file:
-            yield part, file.read()
+            data = file.read()
+        ranges = tuple(_without_hashes(data))
+        found = 0
+        for first, behind in ranges:
+            found = digest(found, memoryview(data)[first:behind])
+        yield Text(part, len(data), found, ranges)
 
 
 def _without_hashes(data: bytes) -> Iterator[tuple[int, int]]:

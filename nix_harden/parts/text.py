@@ -60,6 +60,11 @@ def unsay(piece: Piece, kind: Kind, names: Strings, lines: list[str], needed: li
             return forms.untable(*_table(piece, kind, names), lines)
 
 
+def row_size(piece: Piece, kind: Kind) -> int:
+    """How many bytes a row of a table has."""
+    return _table(piece, kind, Strings.of(b""))[0].size
+
+
 def _table(piece: Piece, kind: Kind, names: Strings) -> tuple[struct.Struct, tuple[Column, ...]]:
     match piece.form:
         case "segments":

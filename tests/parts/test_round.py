@@ -178,6 +178,30 @@ def test_memory_does_not_grow_with_a_section(store: Store, tmp_path: Path) -> No
     assert subprocess.run(["cmp", library, tmp_path / "out"], check=False).returncode == 0
 
 
+def test_tables_of_many_rows(store: Store, tmp_path: Path) -> None:
+    """They are written in blocks, and read as one: columns are named once, and each symbol has its own version beside it."""
+    text = "".join(f"int f{number}(void) {{ return {number}; }}" for number in range(20_000))
+    pointers = "".join(f"(void *) f{number}," for number in range(20_000))
+    script = tmp_path / "versions"
+    script.write_text("V1 { global: f1; f10; f19999; }; V2 { global: f*; };")
+    library = store.package("f").library(
+        "libf.so.1", f"{text} void *all[] = {{{pointers}}};", flags=[f"-Wl,--version-script={script}"]
+    )
+    split(str(library), str(tmp_path / "parts"))
+    for part in ("dynsym", "symtab"):
+        lines = (tmp_path / "parts" / f"libf.so.1.{part}").read_text().splitlines()
+        assert len([line for line in lines if line.startswith("#")]) == 1
+        assert len(lines) > 20_000
+    versions = {
+        line.split(" ")[0]: line.rpartition(" # ")[2]
+        for line in (tmp_path / "parts" / "libf.so.1.dynsym").read_text().splitlines()
+        if line.startswith("f")
+    }
+    assert {versions[name] for name in ("f1", "f10", "f19999")} == {"V1"}
+    assert {versions[name] for name in ("f2", "f9999")} == {"V2"}
+    assert again(library, tmp_path / "again") == library.read_bytes()
+
+
 def test_what_is_done_is_told(store: Store, tmp_path: Path) -> None:
     """Of both ways how many bytes are behind, never fewer than before, in which part."""
     path = program(store)
