@@ -183,7 +183,8 @@ def test_tables_of_many_rows(store: Store, tmp_path: Path) -> None:
     text = "".join(f"int f{number}(void) {{ return {number}; }}" for number in range(20_000))
     pointers = "".join(f"(void *) f{number}," for number in range(20_000))
     script = tmp_path / "versions"
-    script.write_text("V1 { global: f1; f10; f19999; }; V2 { global: f*; };")
+    first = [f"f{number}" for number in range(2000)]
+    script.write_text(f"V1 {{ global: {'; '.join(first)}; }}; V2 {{ global: f*; }};")
     library = store.package("f").library(
         "libf.so.1", f"{text} void *all[] = {{{pointers}}};", flags=[f"-Wl,--version-script={script}"]
     )
@@ -197,8 +198,7 @@ def test_tables_of_many_rows(store: Store, tmp_path: Path) -> None:
         for line in (tmp_path / "parts" / "libf.so.1.dynsym").read_text().splitlines()
         if line.startswith("f")
     }
-    assert {versions[name] for name in ("f1", "f10", "f19999")} == {"V1"}
-    assert {versions[name] for name in ("f2", "f9999")} == {"V2"}
+    assert versions == {f"f{number}": "V1" if number < 2000 else "V2" for number in range(20_000)}
     assert again(library, tmp_path / "again") == library.read_bytes()
 
 
