@@ -1,6 +1,6 @@
-# The audits of a package set, one derivation a package, and one that joins them: index.html, set.json and set.csv. `names` are those of
-# the packages, `audits` what there is of them by their names, `unknown` those that cannot be evaluated, and `before` the result for
-# another state of the set, or null.
+# The audits of a package set, one derivation a package, and one that joins them: index.html, set.json and set.csv. `audits`
+# are by the names of the packages, `unknown` the names of those that cannot be evaluated, and `before` is the result for another state of the
+# set, or null.
 {
   lib,
   runCommand,

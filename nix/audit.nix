@@ -16,23 +16,14 @@ runCommand "${drv.name}-audit"
     passthru.audited = drv;
   }
   ''
-    audit() {
-      ${nix-harden}/bin/nix-harden audit ${
-        lib.optionalString (failOn != null) "--fail-on ${lib.escapeShellArg (lib.concatStringsSep "," failOn)}"
-      } "$@" $outputsOf
-    }
-    short() {
-      sed -E "s|($NIX_STORE/[0-9a-z]{8})[0-9a-z]{24}-|\1-|g"
-    }
     mkdir "$out"
     status=0
-    audit --json --symbols > audit.json || status=$?
-    short < audit.json > "$out/audit.json"
-    audit --sarif > audit.sarif || ((status)) || exit 3
-    short < audit.sarif > "$out/audit.sarif"
+    ${nix-harden}/bin/nix-harden audit --symbols --into "$out" ${
+      lib.optionalString (failOn != null) "--fail-on ${lib.escapeShellArg (lib.concatStringsSep "," failOn)}"
+    } $outputsOf || status=$?
     # 1 is findings, which fail nothing where nobody asked for it
     if ((status > ${if failOn == null then "1" else "0"})); then
-      audit --no-compare >&2 || true
       exit "$status"
     fi
+    sed -Ei "s|($NIX_STORE/[0-9a-z]{8})[0-9a-z]{24}-|\1-|g" "$out"/audit.*
   ''

@@ -1,6 +1,5 @@
-# The outputs of `drv` once more, edited by `commands`, which find them in the array `places`, and their
-# programs by `programs`. What they hold of their own old
-# store paths is that of the new ones; nothing is built again.
+# The outputs of `drv` once more, edited by `commands`, which find them in the array `places` and their programs by `programs`. What they
+# hold of their own old store paths is that of the new ones; nothing is built again.
 {
   lib,
   runCommand,

@@ -169,6 +169,11 @@ Warnings and errors lead to exit status 1, or those that --fail-on names.""",
     sub.add_argument("paths", nargs="+", metavar="PATH", help="a store path, directory or ELF file")
     form = sub.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="print roots, findings and summary as JSON")
+    sub.add_argument(
+        "--into",
+        metavar="DIR",
+        help="write audit.json and audit.sarif into DIR, which is there, beside what is printed",
+    )
     form.add_argument("--sarif", action="store_true", help="print the findings as SARIF 2.1.0, for code-scanning tools")
     sub.add_argument(
         "--fail-on",
@@ -192,7 +197,7 @@ Warnings and errors lead to exit status 1, or those that --fail-on names.""",
     sub.add_argument(
         "--symbols",
         action="store_true",
-        help="with --json, count the lookups of symbols that prelinking would spare each program",
+        help="in JSON, count the lookups of symbols that prelinking would spare each program",
     )
     sub.add_argument("--verbose", action="store_true", help="list every note")
 

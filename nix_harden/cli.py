@@ -160,7 +160,7 @@ def audit(arguments: "Namespace") -> int:
     from nix_harden.loading import render
     from nix_harden.loading.audit import audit as run
     from nix_harden.loading.checks import fails, parse_fail_on
-    from nix_harden.prelinking.prelink import saved
+    from nix_harden.saying.files import put
 
     fail_on = parse_fail_on(arguments.fail_on)
     with shown_on(sys.stderr) as progress:
@@ -171,8 +171,11 @@ def audit(arguments: "Namespace") -> int:
             compare_real=arguments.compare,
             jobs=arguments.jobs or len(os.sched_getaffinity(0)),
             progress=progress,
-            symbols=saved if arguments.symbols else None,
+            symbols=arguments.symbols,
         )
+    if arguments.into:
+        for name, told in (("audit.json", render.as_json(done)), ("audit.sarif", render.as_sarif(done))):
+            put(os.path.join(arguments.into, name), f"{json.dumps(told, indent=2)}\n".encode(), "--into")
     if arguments.json or arguments.sarif:
         print(json.dumps(render.as_sarif(done) if arguments.sarif else render.as_json(done), indent=2))
     else:
@@ -195,7 +198,7 @@ def audit_set(arguments: "Namespace") -> int:
     if arguments.output:
         from nix_harden.reporting.html import page_of
 
-        put(arguments.output, page_of("set", joined.page(done), "audit-set").encode())
+        put(arguments.output, page_of("audit-set", joined.page(done)).encode())
     if arguments.json:
         print(json.dumps(done, indent=1))
     else:
@@ -207,8 +210,20 @@ def freeze(arguments: "Namespace") -> int:
     """Freeze or explain, say."""
     from nix_harden.freezing import explained, frozen
     from nix_harden.freezing.asked import Asked, look, perform
+    from nix_harden.freezing.frozen import Order
 
-    asked = Asked.of(vars(arguments))
+    asked = Asked(
+        arguments.program,
+        tuple(arguments.rest),
+        arguments.output,
+        arguments.in_place,
+        arguments.closure,
+        arguments.relative,
+        Order(arguments.order),
+        tuple(arguments.also),
+        arguments.observe,
+        arguments.explain_order,
+    )
     observed = look(asked, lambda words: _say(f"nix-harden: warning: {words}"))
     with shown_on(sys.stderr) as progress:
         progress(0, 0, asked.program)

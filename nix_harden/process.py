@@ -1,6 +1,7 @@
-"""Run other programs; the only importer of subprocess."""
+"""Run other programs, and what their processes may; the only importer of subprocess."""
 
 import os
+import stat
 import subprocess
 import sys
 import threading
@@ -10,6 +11,8 @@ from dataclasses import dataclass
 from typing import IO
 
 from nix_harden.errors import ToolError
+
+CAPABILITIES = "security.capability"
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,3 +186,12 @@ def _beside(tool: str, running: "subprocess.Popen[bytes]", err: IO[bytes]) -> Be
 def _failed(tool: str, said: str) -> ToolError:
     words = said.strip().splitlines()
     return ToolError(tool, f"failed: {words[-1] if words else 'it said nothing'}")
+
+
+def privilege(file: str | int, status: os.stat_result) -> str | None:
+    """What gives the process of a program more than whoever starts it has, None where nothing does."""
+    if status.st_mode & (stat.S_ISUID | stat.S_ISGID):
+        return "set-user-ID or set-group-ID"
+    if CAPABILITIES in os.listxattr(file):
+        return "given capabilities (capabilities(7))"
+    return None

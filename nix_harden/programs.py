@@ -20,7 +20,6 @@ MOST = 8  # wrappers that start each other
 EXEC = re.compile(rb'^exec (?:-a (?:"[^"\n]*"|\S+) +)?"(/[^"\n$`\\]+)"(?: .*)? "\$@"', re.MULTILINE)
 MADE_BY = re.compile(rb"^makeCWrapper ('/(?:[^'\n]|'\\'')+')", re.MULTILINE)
 BINARY = b"The C-code for this binary wrapper has been generated"
-CAPABILITIES = "security.capability"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,15 +70,6 @@ def step(path: str) -> Step:
     except OSError as error:
         raise ReadError(path, error.strerror or str(error)) from error
     return Step(real, status, data, _wrapped(data))
-
-
-def privilege(file: str | int, status: os.stat_result) -> str | None:
-    """What gives the process of a program more than whoever starts it has, None where nothing does."""
-    if status.st_mode & (stat.S_ISUID | stat.S_ISGID):
-        return "set-user-ID or set-group-ID"
-    if CAPABILITIES in os.listxattr(file):
-        return "given capabilities (capabilities(7))"
-    return None
 
 
 def _wrapped(data: bytes) -> str | None:

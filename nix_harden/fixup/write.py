@@ -24,8 +24,7 @@ from nix_harden.fixup.scratch import scratch_directory
 from nix_harden.fixup.verify import Unedited, verify
 from nix_harden.fixup.workers import share
 from nix_harden.model import COPY, Edit, Write
-from nix_harden.process import run
-from nix_harden.programs import CAPABILITIES
+from nix_harden.process import CAPABILITIES, run
 from nix_harden.reading.elf import read_empty_last, read_stale, read_table, read_unedited
 from nix_harden.settings import Settings
 

@@ -1,6 +1,6 @@
 """What a user asks of freezing, as one value; checked, and done in one call."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from nix_harden.errors import UsageError
@@ -25,22 +25,12 @@ class Asked:
     observe: bool
     explain_order: bool
 
-    @classmethod
-    def of(cls, options: Mapping[str, object]) -> "Asked":
-        """From the options by their names. Raises UsageError for what does not go together."""
-        known = {name: options[name] for name in cls.__slots__ if name not in ("words", "order", "also")}
-        rest, also = options["rest"], options["also"]
-        assert isinstance(rest, list | tuple)
-        assert isinstance(also, list | tuple)
-        asked = cls(**known, words=tuple(rest), order=Order(options["order"]), also=tuple(also))  # type: ignore[arg-type]
-        asked._check()
-        return asked
-
     @property
     def writes(self) -> bool:
         return self.output is not None or self.in_place
 
-    def _check(self) -> None:
+    def __post_init__(self) -> None:
+        """Raises UsageError for what does not go together."""
         if self.closure is None and self.relative:
             raise UsageError("--relative", "is for the copies that --closure DIR makes; say where they go")
         for option, given in (("--order", self.order is not Order.LOADER), ("--explain-order", self.explain_order)):

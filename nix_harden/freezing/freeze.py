@@ -32,8 +32,8 @@ from nix_harden.loading.symbols import KINDS, Symbols
 from nix_harden.model import Kind
 from nix_harden.native.compiled import is_start
 from nix_harden.prelinking.named import module_of
-from nix_harden.process import ask, show
-from nix_harden.programs import MOST, privilege, steps
+from nix_harden.process import ask, privilege, show
+from nix_harden.programs import MOST, steps
 from nix_harden.reading.elf import read_symbols
 from nix_harden.settings import Settings, from_environ
 

@@ -112,12 +112,12 @@ def audit(
     jobs: int,
     progress: Progress,
     reader: DiskReader | None = None,
-    symbols: Callable[[str], int | None] | None = None,
+    symbols: bool = False,
     each: Callable[[Graph], None] = lambda graph: None,
 ) -> Audit:
     """Walk every ELF file at and below the paths, check each graph, and compare it with the real loader's answer.
 
-    `progress` is told how many roots are done, of how many, and which is next; `each` is given every graph, programs' first; `symbols` is asked of each program.
+    `progress` is told how many roots are done, of how many, and which is next; `each` is given every graph, programs' first; with `symbols` the lookups that prelinking would spare are counted.
     """
     reader = reader or DiskReader()
     loaders = Loaders(reader, loader)
@@ -140,8 +140,10 @@ def audit(
                 root = replace(root, compared=False, why_not=root.why_not or "not asked for")
             if graph is not None:
                 each(graph)
-                if graph.is_program and symbols is not None:
-                    root = replace(root, symbols=symbols(path))
+                if graph.is_program and symbols:
+                    from nix_harden.prelinking.prelink import saved
+
+                    root = replace(root, symbols=saved(path))
             roots.append(root)
             if root.compared and graph is not None:
                 answers.append((graph, pool.submit(ask_loader, graph)))

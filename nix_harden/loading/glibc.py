@@ -9,8 +9,6 @@ from collections.abc import Iterator, Sequence
 
 from nix_harden.loading.cache import CACHE_FLAGS, cache_key
 from nix_harden.loading.graph import (
-    DF_1_NODEFLIB,
-    DF_1_PIE,
     DLOPEN,
     NEEDED,
     SEEN,
@@ -25,6 +23,7 @@ from nix_harden.loading.graph import (
 )
 from nix_harden.loading.walking import Hit, Map, Refusal, Trail, Walk
 from nix_harden.model import DlopenNote, Kind
+from nix_harden.reading.image import DF_1_NODEFLIB, DF_1_PIE
 
 PASSED_OVER = (errno.ENOENT, errno.EACCES, errno.ENOTDIR)  # open_path() goes on to the next directory after these
 PLATFORM_BITS = 0xF << 48  # _DL_HWCAP_PLATFORM

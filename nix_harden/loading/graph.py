@@ -13,7 +13,6 @@ from nix_harden.model import Abi, DlopenNote, Kind, Loadable, Object, Tried
 # The priority of what no note names, but a string in an object that calls dlopen.
 SEEN = "a string in it"
 CURRENT_DIRECTORY = "/"
-DF_1_NODEFLIB, DF_1_PIE = 0x800, 0x08000000
 NEEDED, FILTER, AUXILIARY, DLOPEN = "DT_NEEDED", "DT_FILTER", "DT_AUXILIARY", "dlopen"
 
 

@@ -32,7 +32,11 @@ class Lookups:
 def count(graph: Graph, reader: Reader, *, prelinked: bool) -> Lookups:
     """The lookups of the program or library of a graph; `prelinked` says that it has a module, which fits."""
     now = _answered(graph) if prelinked else _at_start
-    return Lookups(*(_failing(graph.root, graph.loader, reader, change) for change in (now, unbound)))
+    failing = _failing(graph.root, graph.loader, reader, now)
+    objects = [node.object for node in graph.nodes]
+    if not prelinked and not any(os.path.isabs(name) for each in objects for name in (*each.needed, each.soname or "")):
+        return Lookups(failing, failing)  # every name is bare already
+    return Lookups(failing, _failing(graph.root, graph.loader, reader, unbound))
 
 
 def _failing(root: str, loader: Loader, reader: Reader, change: Callable[[Loadable], Loadable]) -> int:

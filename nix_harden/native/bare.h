@@ -53,6 +53,13 @@ static inline u64 length(const u8 *text)
     return size;
 }
 
+static inline int equal(const char *a, const char *b)
+{
+    while (*a && *a == *b)
+        a++, b++;
+    return *a == *b;
+}
+
 static inline u64 load(const void *from)
 {
     u64 value;
@@ -64,6 +71,18 @@ static inline u64 mix(u64 hash, u64 word)
 {
     hash = (hash ^ word) * 0x9E3779B97F4A7C15u;
     return hash ^ hash >> 32;
+}
+
+extern const ElfW(Ehdr) __ehdr_start[] __attribute__((visibility("hidden")));
+
+/* The segment of the table behind this file, which is its last (compiled.py, `attach`). */
+static inline const ElfW(Phdr) *table_segment(void)
+{
+    const ElfW(Phdr) *each = (const void *)((const char *)__ehdr_start + __ehdr_start->e_phoff), *last = NULL;
+    for (u32 i = 0; i < __ehdr_start->e_phnum; i++)
+        if (each[i].p_type == PT_LOAD)
+            last = &each[i];
+    return last;
 }
 
 /* Of whole words; the bytes that are left count as one, filled with zeros. */

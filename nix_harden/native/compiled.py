@@ -57,14 +57,18 @@ def headers(file: bytes) -> list[tuple[int, Loaded]]:
     return [(offset, Loaded(*SEGMENT.unpack_from(file, offset))) for offset in offsets]
 
 
+def behind(file: bytes) -> Loaded | None:
+    """The program header of what `attach` put behind a file, of which the headers suffice; the last of any other."""
+    loaded = (each for _, each in headers(file) if each.type == PT_LOAD)
+    return max(loaded, key=lambda each: each.address, default=None)
+
+
 def is_start(path: str) -> bool:
     """Whether a file is what starts a program from its parts. Raises OSError."""
     with open(path, "rb") as file:
-        window = file.read(SMALL)
-        last = [each for _, each in headers(window) if each.type == PT_LOAD][-1:]
-        if not last:
+        if (last := behind(file.read(SMALL))) is None:
             return False
-        file.seek(last[0].offset)
+        file.seek(last.offset)
         return file.read(len(PARTED)) == PARTED
 
 

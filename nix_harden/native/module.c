@@ -37,8 +37,6 @@ struct table {
     u32 objects, strings, paths;
 };
 
-extern const ElfW(Ehdr) __ehdr_start[] __attribute__((visibility("hidden")));
-
 enum { DIFFERS = 3, UNREADABLE = 4 }; /* how a process ends that was to prove something */
 
 static const struct table *table;
@@ -63,13 +61,6 @@ static const ElfW(Sxword) left_tags[LEFT] = { DT_RELA, DT_RELASZ, DT_RELACOUNT, 
 static struct left {
     ElfW(Dyn) *was[LEFT], **place[LEFT], now[LEFT];
 } lefts[MOST];
-
-static int equal(const char *a, const char *b)
-{
-    while (*a && *a == *b)
-        a++, b++;
-    return *a == *b;
-}
 
 static int is_path(const char *name)
 {
@@ -276,10 +267,7 @@ static int is_whole(u64 room)
 
 EXPORTED unsigned la_version(unsigned version)
 {
-    const ElfW(Phdr) *each = (const void *)((const char *)__ehdr_start + __ehdr_start->e_phoff), *last = NULL;
-    for (u32 i = 0; i < __ehdr_start->e_phnum; i++)
-        if (each[i].p_type == PT_LOAD)
-            last = &each[i];
+    const ElfW(Phdr) *last = table_segment();
     table = (const void *)((const char *)__ehdr_start + last->p_vaddr);
     objects = (const void *)((const char *)table + table->objects);
     if (!is_whole(last->p_filesz))

@@ -35,8 +35,6 @@ struct table {
 #define ANY (~0ull)
 #define NOWHERE 0xffffffffu /* the name of no file: memory of zeros */
 
-extern const ElfW(Ehdr) __ehdr_start[] __attribute__((visibility("hidden")));
-
 enum { PATH = 4096, LONGEST = 512, FAILED = 127 };
 enum { NONE, READABLE = 1, WRITABLE = 2, RUNNABLE = 4 };
 enum { PRIVATE = 2, FIXED = 0x10, ANONYMOUS = 0x20, NORESERVE = 0x4000, FIXED_NOREPLACE = 0x100000 };
@@ -260,13 +258,6 @@ static void take(const struct table *table, u64 base)
     part("");
 }
 
-static int same(const char *a, const char *b)
-{
-    while (*a && *a == *b)
-        a++, b++;
-    return *a == *b;
-}
-
 static const char *last_name(const char *name)
 {
     const char *found = name;
@@ -323,7 +314,7 @@ static const char *name_at(const char *names, u64 number)
 static int is_among(const char *name, const char *names, u64 count)
 {
     for (; count--; names += length((const u8 *)names) + 1)
-        if (same(name, names))
+        if (equal(name, names))
             return 1;
     return 0;
 }
@@ -335,27 +326,33 @@ static const char *renamed(const char *gone, const ElfW(Dyn) *tags, u64 old, con
     u64 number = 0;
     if (old == count) {
         for (const ElfW(Dyn) *each = tags; each->d_tag != DT_NULL; each++)
-            if (each->d_tag == DT_NEEDED && same(strings + each->d_un.d_val, gone))
+            if (each->d_tag == DT_NEEDED && equal(strings + each->d_un.d_val, gone))
                 found = name_at(names, number++);
             else if (each->d_tag == DT_NEEDED)
                 number++;
     } else
         for (number = 0; number < count; number++)
-            if (same(last_name(name_at(names, number)), last_name(gone)))
+            if (equal(last_name(name_at(names, number)), last_name(gone)))
                 found = name_at(names, number);
     for (const ElfW(Dyn) *each = tags; found && each->d_tag != DT_NULL; each++)
-        if (each->d_tag == DT_NEEDED && same(strings + each->d_un.d_val, found))
+        if (each->d_tag == DT_NEEDED && equal(strings + each->d_un.d_val, found))
             return NULL; /* it was there before, for something else */
     return found;
+}
+
+/* As many tags as there may be with the names that a text says, one a line, and with DT_NULL. */
+static u64 most_tags(const struct table *table, struct held needed)
+{
+    u64 lines = 1;
+    for (u64 i = 0; i < needed.size; i++)
+        lines += needed.data[i] == '\n';
+    return table->tags + lines + 1;
 }
 
 /* How much memory behind the program other names take. */
 static u64 room_for(const struct table *table, struct held needed)
 {
-    u64 lines = 1;
-    for (u64 i = 0; i < needed.size; i++)
-        lines += needed.data[i] == '\n';
-    u64 size = table->segments * sizeof(ElfW(Phdr)) + (table->tags + lines + 1) * sizeof(ElfW(Dyn)) + table->needs_size + needed.size + 8;
+    u64 size = table->segments * sizeof(ElfW(Phdr)) + most_tags(table, needed) * sizeof(ElfW(Dyn)) + table->needs_size + needed.size + 8;
     return (size + table->granule - 1) & -(u64)table->granule;
 }
 
@@ -375,10 +372,7 @@ static u64 rename(const struct table *table, u64 base, struct held needed, u64 r
         die(part(".needed"), "there is no memory behind the program for other names", "start the program that `nix-harden join` makes");
     ElfW(Phdr) *headers = (void *)room;
     ElfW(Dyn) *made = (void *)(headers + table->segments), *to = made;
-    u64 lines = 0;
-    for (u64 i = 0; i < needed.size; i++)
-        lines += needed.data[i] == '\n';
-    u8 *needs = (u8 *)(made + table->tags + lines + 2);
+    u8 *needs = (u8 *)(made + most_tags(table, needed));
     char *names = (char *)needs + table->needs_size;
     u64 count = read_names(needed, names);
 
@@ -515,10 +509,7 @@ HIDDEN _Noreturn void begin(u64 *stack)
     own_length = size;
     part("");
 
-    const ElfW(Phdr) *each = (const void *)((const char *)__ehdr_start + __ehdr_start->e_phoff), *last = NULL;
-    for (u32 i = 0; i < __ehdr_start->e_phnum; i++)
-        if (each[i].p_type == PT_LOAD)
-            last = &each[i];
+    const ElfW(Phdr) *last = table_segment();
     const struct table *table = (const void *)((const char *)__ehdr_start + last->p_vaddr);
     if (load(table->magic) != load(MAGIC) || !base_word || !headers_word || !segments_word || !entry_word)
         die(path, "it is no program that was taken apart", "split the program again");

@@ -4,6 +4,7 @@ from nix_harden.parts.compare import compare
 rows = compare("./before/lib/libz.so.1", "./after/lib/libz.so.1")
 """
 
+import bisect
 import contextlib
 import os
 import tempfile
@@ -103,21 +104,22 @@ class Side:
 def _written(image: Image, kind: Kind, pieces: Iterable[Piece]) -> dict[str, set[int]]:
     """By section, the places in it that relocations write an address to."""
     by_offset = {(section.offset, section.size): section for section in image.sections}
-    named = [
-        (section, piece.title)
+    named = sorted(
+        (section.address, section.size, piece.title)
         for piece in pieces
         if (section := by_offset.get((piece.offset, piece.size))) is not None and section.address
-    ]
+    )
+    starts = [start for start, *_ in named]
     found: dict[str, set[int]] = {}
-    for piece in pieces:
+    for piece in pieces if named else ():
         if piece.part != RELOCATIONS:
             continue
         row, _ = relocations(kind, piece.form == "rela")
         data = image.read(piece.offset, piece.size - piece.size % row.size, "the relocations")
         for address, *_ in row.iter_unpack(data):
-            for section, title in named:
-                if section.address <= address < section.address + section.size:
-                    found.setdefault(title, set()).add(address - section.address)
+            start, size, title = named[max(0, bisect.bisect_right(starts, address) - 1)]
+            if start <= address < start + size:
+                found.setdefault(title, set()).add(address - start)
     return found
 
 

@@ -121,7 +121,8 @@ def _write(
         for piece in pieces:
             writer.learn(piece)
         writer.versions = _versions(image)
-    except Broken:  # whatever it is, it is bytes
+    except Broken as error:  # whatever it is, it is bytes
+        starter, why_not = None, why_not if starter is None else str(error)
         kind, pieces = None, (Piece(0, status.st_size, REST, "bytes"),)
         writer = _Writer(descriptor, name, directory, None, progress)
     done = tuple(writer.write(piece) for piece in pieces)

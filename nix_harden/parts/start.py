@@ -8,20 +8,26 @@ from collections.abc import Iterator, Sequence
 from dataclasses import astuple, dataclass, replace
 from itertools import accumulate, groupby
 
-from nix_harden.loading.graph import DF_1_PIE
 from nix_harden.native import compiled
 from nix_harden.native.bare import digest
 from nix_harden.parts.mapping import OWN, Memory, NoMemory, lay_out
 from nix_harden.parts.pieces import BARE, NEEDED, Piece
-from nix_harden.programs import privilege
-from nix_harden.reading.image import DT_VERNEED, PT_DYNAMIC, PT_INTERP, PT_LOAD, Image
+from nix_harden.process import privilege
+from nix_harden.reading.image import (
+    DF_1_PIE,
+    DT_FLAGS_1,
+    DT_VERNEED,
+    ET_EXEC,
+    PT_DYNAMIC,
+    PT_GNU_STACK,
+    PT_INTERP,
+    PT_LOAD,
+    Image,
+)
 
 TABLE = struct.Struct("<8s 3Q 2Q 2Q 2Q Q 3I I 4I 2I")
 FILE, STEP, TEXT, RANGE = (struct.Struct(each) for each in ("<QII", "<3QII", "<QQII", "<II"))
 ANY, NOWHERE = (1 << 64) - 1, (1 << 32) - 1
-ET_EXEC = 2
-PT_GNU_STACK = 0x6474E551
-DT_FLAGS_1 = 0x6FFFFFFB
 SECTION_FIELDS = ((40, 8), (58, 6))  # e_shoff; e_shentsize, e_shnum and e_shstrndx (Elf64_Ehdr)
 WAY_OUT = {"EM_X86_64": 4, "EM_AARCH64": 8}  # bytes of the instructions that unmap what started
 HASH = re.compile(rb"(?<=/)[0-9a-z]{32}(?=-)")  # of a store path, which Nix overwrites wherever it stands

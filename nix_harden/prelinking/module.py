@@ -1,6 +1,6 @@
 """The module with a table of its own: one file, of what module.c was compiled to and a table as its last segment; pure."""
 
-from nix_harden.native.compiled import PT_LOAD, Loaded, headers
+from nix_harden.native.compiled import Loaded, behind
 from nix_harden.prelinking.table import MAGIC
 
 
@@ -20,8 +20,7 @@ def exchange(module: bytes, table: bytes) -> bytes:
 
 def _last(module: bytes) -> Loaded | None:
     """The program header of the table, None where there is none."""
-    loaded = (each for _, each in headers(module) if each.type == PT_LOAD)
-    last = max(loaded, key=lambda each: each.address, default=None)
+    last = behind(module)
     if last is None or module[last.offset : last.offset + len(MAGIC)] != MAGIC:
         return None
     return last

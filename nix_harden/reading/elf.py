@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 RELR_VERSION = "GLIBC_ABI_DT_RELR"
-DF_1_NODEFLIB = 0x00000800
-DF_1_PIE = 0x08000000
 DLOPEN = (b"dlopen", b"dlmopen", b"__libc_dlopen_mode")
 DLSYM = (b"dlsym", b"dlvsym")
 DLOPEN_NOTE = (b"FDO", 0x407C0C0A)  # https://systemd.io/ELF_DLOPEN_METADATA
@@ -211,7 +209,7 @@ def _object(path: str, image: Image) -> Object:
         return Object(kind=Kind.OTHER, debug_only=True, **common)
     soname = dynamic.last_string(elf.DT_SONAME, "DT_SONAME")
     flags = dynamic.value(elf.DT_FLAGS_1) or 0
-    if image.type == elf.ET_EXEC or flags & DF_1_PIE or (interpreter is not None and soname is None):
+    if image.type == elf.ET_EXEC or flags & elf.DF_1_PIE or (interpreter is not None and soname is None):
         kind = Kind.PROGRAM
     else:
         kind = Kind.LIBRARY if soname is not None else Kind.PLUGIN
@@ -225,7 +223,7 @@ def _object(path: str, image: Image) -> Object:
         version_files=tuple(dynamic.string(need.file, "a version's file") for need in dynamic.version_needs),
         opens_libraries=_opens_libraries(dynamic),
         notes=tuple(_dlopen_notes(image)),
-        no_default_directories=bool(flags & DF_1_NODEFLIB),
+        no_default_directories=bool(flags & elf.DF_1_NODEFLIB),
         payload=image.payload(),
         alignment=max((segment.align for segment in image.segments if segment.type == elf.PT_LOAD), default=0),
         **common,

@@ -18,8 +18,8 @@ LINKED = (6, elf.SHT_DYNSYM, 0x6FFFFFFD, 0x6FFFFFFE)
 PRELINKED = (0x6FFFFEF8, 0x6FFFFEF9)  # DT_GNU_CONFLICT and DT_GNU_LIBLIST, whose table has strings of its own
 # Tags whose value holds no address or size that patchelf's moves change, by number (gABI, "Dynamic Section").
 FIXED = frozenset((2, 8, elf.DT_INIT, elf.DT_FINI, 18, 27, 28, elf.DT_FLAGS, elf.DT_FLAGS_1))
-# Segments that say something of bytes which another describes: PT_LOAD, PT_GNU_STACK and PT_GNU_RELRO.
-WITHOUT_BYTES = (elf.PT_LOAD, 0x6474E551, 0x6474E552)
+# Segments that say something of bytes which another describes.
+WITHOUT_BYTES = (elf.PT_LOAD, elf.PT_GNU_STACK, elf.PT_GNU_RELRO)
 # The tags that say how large a table is: DT_RELASZ, DT_RELSZ, DT_PLTRELSZ, DT_RELRSZ, DT_INIT_ARRAYSZ, DT_FINI_ARRAYSZ.
 SIZES = {
     elf.DT_RELA: 8,

@@ -31,14 +31,13 @@ def render(page: Mapping[str, Any], drawing: Drawing | None, no_graph: str) -> s
     return page_of("report", values)
 
 
-def page_of(name: str, values: Mapping[str, Any], command: str | None = None) -> str:
-    """A page of the template and the script of that name, and the values `heading`, `verdict`, `page` and what the template asks for.
+def page_of(command: str, values: Mapping[str, Any]) -> str:
+    """A page of the template and the script of that command, and the values `heading`, `verdict`, `page` and what the template asks for.
 
     Raises ToolError where this installation lacks a part.
     """
-    command = command or name
     try:
-        style, *scripts = ((PAGES / each).read_text(encoding="utf-8") for each in (STYLE, TABLES, f"{name}.js"))
+        style, *scripts = ((PAGES / each).read_text(encoding="utf-8") for each in (STYLE, TABLES, f"{command}.js"))
     except OSError as error:
         raise missing(Path(error.filename), command) from error
     script = "\n".join(['"use strict";', "(() => {", *scripts, "})();", ""])
@@ -50,7 +49,7 @@ def page_of(name: str, values: Mapping[str, Any], command: str | None = None) ->
         "script": script,
     }
     filters: dict[str, Callable[..., object]] = {"bytes": human, "thousands": thousands, "printable": printable}
-    return fill(PAGES / f"{name}.html.j2", {**values, **more}, command, filters=filters)
+    return fill(PAGES / f"{command}.html.j2", {**values, **more}, command, filters=filters)
 
 
 def policy(style: str, script: str) -> str:

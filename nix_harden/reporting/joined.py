@@ -155,22 +155,13 @@ def _duplicates(findings: list[Row]) -> Iterator[Row]:
 def _compared(old: Mapping[str, Any], summary: Row, packages: list[Row]) -> Row:
     """What another state had, and which packages are new, gone, better or worse since."""
     was, now = ({each["name"]: each for each in state} for state in (old["packages"], packages))
-
-    def changed(sign: int) -> list[str]:
-        both = sorted(was.keys() & now.keys())
-        return [
-            name
-            for name in both
-            if (_badness(now[name])[:2] > _badness(was[name])[:2]) - (_badness(now[name])[:2] < _badness(was[name])[:2])
-            == sign
-        ]
-
+    changed = [(name, _badness(was[name])[:2], _badness(now[name])[:2]) for name in sorted(was.keys() & now.keys())]
     return {
         "summary": {key: old["summary"].get(key, 0) for key in COMPARED},
         "new": sorted(now.keys() - was.keys()),
         "gone": sorted(was.keys() - now.keys()),
-        "better": changed(1),
-        "worse": changed(-1),
+        "better": [name for name, one, other in changed if other > one],
+        "worse": [name for name, one, other in changed if other < one],
     }
 
 

@@ -23,8 +23,8 @@ from nix_harden.model import Kind
 from nix_harden.names import MUSL
 from nix_harden.native.compiled import is_start
 from nix_harden.prelinking.named import module_of
-from nix_harden.process import start_beside
-from nix_harden.programs import MOST, Step, privilege, step, steps
+from nix_harden.process import privilege, start_beside
+from nix_harden.programs import MOST, Step, step, steps
 from nix_harden.reading.elf import read_object
 from nix_harden.settings import matches
 from nix_harden.tracing import strace

@@ -97,6 +97,16 @@ def test_json(store: Store, program: Path) -> None:
     assert done["summary"]["error"] == 2
 
 
+def test_both_forms_at_once(store: Store, program: Path, tmp_path: Path) -> None:
+    """--into DIR has what --json and --sarif print, beside what is printed; one walk for all."""
+    (tmp_path / "into").mkdir()
+    text = audit(store, "--into", tmp_path / "into", program, status=1)
+    assert text == audit(store, program, status=1)
+    for name, option in (("audit.json", "--json"), ("audit.sarif", "--sarif")):
+        assert (tmp_path / "into" / name).read_text() == audit(store, option, program, status=1)
+    assert "is no directory; make it first" in store.call("audit", "--into", tmp_path / "gone", program, status=2).err
+
+
 def test_no_compare(store: Store, program: Path) -> None:
     """--no-compare runs no loader."""
     done = check("audit", audit(store, "--json", "--no-compare", program, status=1))

@@ -11,7 +11,6 @@ import argparse
 import hashlib
 import json
 import os
-import re
 import subprocess
 import sys
 import tempfile
@@ -29,12 +28,12 @@ from real import debstore
 from support import nix
 
 from nix_harden.parts.compare import Side
+from nix_harden.parts.start import HASH
 
 EXPRESSION = Path(__file__).with_name("rebuilt.nix")
 FETCH = Path(__file__).parents[2] / "nix/distro/fetch.py"
 SMALLEST, USUAL, LARGEST = 4 << 10, 16 << 10, 64 << 10  # bytes of a chunk
 LEVEL = 19  # of zstd, as binary caches compress
-HASH = re.compile(rb"(?<=/)[0-9a-df-np-sv-z]{32}(?=-)")
 NO_HASH = b"e" * 32  # which no hash has a letter of
 UPDATED = (
     *(

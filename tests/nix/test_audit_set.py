@@ -7,8 +7,8 @@ import secrets
 import subprocess
 from pathlib import Path
 
-import pytest
 from support.nix import CONFIG
+from support.nix import ROOT as AS_ROOT
 from support.schema import check
 
 ROOT = Path(__file__).parents[2]
@@ -31,7 +31,7 @@ def build(count: int, salt: str, tmp_path: Path | None = None) -> tuple[Path, li
     return Path(done.stdout.strip()), BUILT.findall(done.stderr)
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="Nix builds in another store as root alone")
+@AS_ROOT
 def test_on_another_builder(tmp_path: Path) -> None:
     """Each package's audit and what joins them are built there, and come back; one package more is one audit more."""
     salt = secrets.token_hex(8)

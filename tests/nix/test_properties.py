@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from support.dynamic import names
+from support.nix import ROOT
 
 PACKAGES = str(Path(__file__).with_name("properties.nix"))
 MODES = ("plain", "soname", "needed")
@@ -18,7 +19,6 @@ JOBS = ("--max-jobs", "2", "--cores", "2")
 ADDRESSED = ("--option", "extra-experimental-features", "ca-derivations")
 LISTED = re.compile(r"(/nix/store/\S+) \(0x")
 INTERPRETER = re.compile(r"interpreter: (\S+)\]")
-ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only the super-user may change the root directory")
 
 Nix = Callable[..., str]
 

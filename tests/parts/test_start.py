@@ -372,6 +372,22 @@ def test_a_machine_that_nothing_starts(store: Store, monkeypatch: pytest.MonkeyP
     assert "nothing here starts programs of X86_64 from parts; compile it once with" in str(done.why_not)
 
 
+def test_tables_that_lead_nowhere(store: Store) -> None:
+    """A program that can only be kept as bytes is not started from them: no part says what it needs."""
+    program = simple(store)
+    data = bytearray(program.read_bytes())
+    image = subprocess.run(["readelf", "-SW", program], capture_output=True, text=True, check=True).stdout
+    (row,) = (line.split("]")[1].split() for line in image.splitlines() if ".gnu.version_r" in line)
+    place = int(row[3], 16)
+    data[place + 8 : place + 12] = b"\xff\xff\xff\x7f"  # vn_aux
+    program.write_bytes(data)
+    out = program.parent.with_name("app-parts")
+    said = check("split", store.call("split", program, "-o", out, "--json").out)
+    assert said["program"] is None
+    assert "a needed version" in said["why_not"]
+    assert sorted(path.name for path in out.iterdir()) == ["app.parts", "app.rest"]
+
+
 def test_a_stack_that_code_runs_on(store: Store) -> None:
     """The kernel makes it as the program says."""
     source = MAPS.replace("fputs(line, stdout)", 'strstr(line, "[stack]") && fputs(line, stdout)').replace(
